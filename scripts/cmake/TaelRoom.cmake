@@ -1,0 +1,48 @@
+# How a room becomes a library, a test and a benchmark: flags, dependencies, and the law of docs/rooms.txt.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+
+find_program(TAEL_CCACHE ccache)
+if(TAEL_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${TAEL_CCACHE})
+endif()
+
+add_library(tael_flags INTERFACE)
+target_include_directories(tael_flags INTERFACE ${PROJECT_SOURCE_DIR})
+# No contraction except where a kernel asks for it by name: a * b + c must mean two roundings everywhere else, or the
+# same source gives different numbers on different machines.
+target_compile_options(tael_flags INTERFACE
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wimplicit-fallthrough -Werror
+  -ffp-contract=off -fno-math-errno
+  $<$<CONFIG:Release>:-O3>
+  $<$<CONFIG:Debug>:-O1 -g1>)
+if(TAEL_SANITIZE)
+  target_compile_options(tael_flags INTERFACE -fsanitize=${TAEL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(tael_flags INTERFACE -fsanitize=${TAEL_SANITIZE})
+endif()
+
+# The rooms that `room` may include, from the law.
+function(tael_law room out)
+  file(STRINGS ${PROJECT_SOURCE_DIR}/docs/rooms.txt lines REGEX "^${room}:")
+  string(REGEX REPLACE "^${room}: *" "" allowed "${lines}")
+  separate_arguments(allowed)
+  set(${out} ${allowed} PARENT_SCOPE)
+endfunction()
+
+# tael_room(NAME SOURCES a.cpp ... [LINK target ...]): the static library tael_NAME, linked to the rooms of its line.
+function(tael_room room)
+  cmake_parse_arguments(ROOM "" "" "SOURCES;LINK" ${ARGN})
+  add_library(tael_${room} STATIC ${ROOM_SOURCES})
+  target_link_libraries(tael_${room} PUBLIC tael_flags fmt::fmt PRIVATE ${ROOM_LINK})
+  tael_law(${room} allowed)
+  foreach(other ${allowed})
+    if(TARGET tael_${other})
+      target_link_libraries(tael_${room} PUBLIC tael_${other})
+    endif()
+  endforeach()
+endfunction()
