@@ -1,0 +1,27 @@
+// Sums of pieces by the fixed binary tree, and the elementwise sums of a residual stream.
+//
+// tree over P pieces: halves first, then their sum: ((0 + 1) + (2 + 3)) + ...; an odd count gives the first half the smaller
+// part (piece_begin of gemm.hpp with two halves). P need not be a power of two.
+#pragma once
+
+#include "kernels/isa.hpp"
+
+namespace tael {
+
+template <class T>
+struct JoinPieces {  // y[m, n] = (accumulate ? y[m, n] : 0) + tree over p of x[p, m, n]; y may be x's piece 0
+  Mat<T> y_MN;
+  Cube<const T> x_PMN;
+  bool accumulate = false;
+};
+
+template <class T>
+struct AddTo {  // y += x, elementwise
+  Mat<T> y_MN;
+  Mat<const T> x_MN;
+};
+
+void join_pieces(const Stream& stream, const JoinPieces<float>& args);
+void add_to(const Stream& stream, const AddTo<float>& args);
+
+}  // namespace tael
