@@ -9,10 +9,10 @@
 namespace tael {
 
 template <class T>
-struct JoinPieces {  // y[m, n] = (accumulate ? y[m, n] : 0) + tree over p of x[p, m, n]; y may be x's piece 0
-  Mat<T> y_MN;
+struct JoinPieces {  // y[m, n] = base[m, n] + (tree over p of x[p, m, n]); without a base (no data) the tree alone
+  Mat<T> y_MN;  // may be the memory of base, or of x's piece 0
+  Mat<const T> base_MN;
   Cube<const T> x_PMN;
-  bool accumulate = false;
 };
 
 template <class T>
