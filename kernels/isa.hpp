@@ -18,6 +18,9 @@
 #define TAEL_ISA_PORTABLE 1
 #endif
 
+// For lambdas in code that is compiled under several instruction sets: [&](int i) TAEL_INLINE_LAMBDA { ... }
+#define TAEL_INLINE_LAMBDA __attribute__((always_inline))
+
 namespace tael {
 
 // The type that sums are kept in: float for the narrow formats, otherwise the type itself, so that a recording scalar of
@@ -31,7 +34,14 @@ using acc_t = typename Accumulate<T>::type;
 
 }  // namespace tael
 
-#ifdef TAEL_ISA_PORTABLE
+#if defined(TAEL_ONLY_PORTABLE)  // a processor that is not an x86: machine_has() knows no other
+#define TAEL_KERNEL(name, ...)                               \
+  namespace tael {                                           \
+  void name(const Stream& stream, const __VA_ARGS__& args) { \
+    stream.enqueue([&] { portable::name(stream, args); });   \
+  }                                                          \
+  }
+#elif defined(TAEL_ISA_PORTABLE)
 #define TAEL_KERNEL(name, ...)                                         \
   namespace tael {                                                     \
   namespace avx2 {                                                     \
