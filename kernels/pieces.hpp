@@ -21,7 +21,14 @@ struct AddTo {  // y += x, elementwise
   Mat<const T> x_MN;
 };
 
+template <class T>
+struct CopyRows {  // y = x; the pitches may differ
+  Mat<T> y_MN;
+  Mat<const T> x_MN;
+};
+
 void join_pieces(const Stream& stream, const JoinPieces<float>& args);
 void add_to(const Stream& stream, const AddTo<float>& args);
+void copy_rows(const Stream& stream, const CopyRows<float>& args);
 
 }  // namespace tael
