@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced after steps.sh. need_packages build|test: installs what is missing from the packages of Debian 12 / Ubuntu
 # 24.04 or newer, and leaves apt alone when nothing is. A program counts as there when it can be called, whoever put
 # it there; a library when its package is installed.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: where the tree is, a title and the elapsed time for each step, and the settings that
 # Open MPI needs on a machine with few cores. Progress goes to stderr, so that results on stdout can be piped.
 

@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""The checkers of scripts/ must see what they are for: each breach is planted in a small tree that is clean without it."""
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "scripts"))
+import check_isa_leaks  # noqa: E402
+import check_skips  # noqa: E402
+
+COMPILER = os.environ.get("TAEL_TEST_CXX", "g++")
+CLEAN = {
+    "docs/rooms.txt": "base:\nmodel: base\ntests: base model\nthird-party zlib.h: base/zip.cpp\nonly getenv: model/main.cpp\n"
+                      "top: README.md docs CMakeLists.txt .clang-format\nsub-rooms: model/commands\nstate: model/main.cpp\n",
+    ".clang-format": (ROOT / ".clang-format").read_text(),
+    "README.md": "See `docs/rooms.txt` and [the law](docs/rooms.txt); `model/net.{hpp,cpp}`, `build/tael`.\n",
+    "CMakeLists.txt": "add_subdirectory(base)\n",
+    "base/CMakeLists.txt": "tael_room(base SOURCES zip.cpp)\n",
+    "base/zip.hpp": "// What it is.\n#pragma once\n\nint zip();\n",
+    "base/zip.cpp": '#include "base/zip.hpp"\n\n#include <zlib.h>\n\nint zip() { return 1; }\n',
+    "model/CMakeLists.txt": "tael_room(model SOURCES main.cpp net.cpp commands/train.cpp)\n",
+    "model/net.hpp": '// What it is.\n#pragma once\n\n#include "base/zip.hpp"\n\ninline int net() { return zip(); }\n',
+    "model/net.cpp": '#include "model/net.hpp"\n\n#include <vector>\n\nstatic const int kSize = 1;\n',
+    "model/main.cpp": '#include <cstdlib>\n\nstatic int stop = 0;\nint main() { return getenv("A") ? stop : 1; }\n',
+    "model/commands/train.cpp": "int train() { return 2; }\n",
+    "tests/model/CMakeLists.txt": "tael_test(model SOURCES net_test.cpp)\n",
+    "tests/model/net_test.cpp": '#include <gtest/gtest.h>\n\n#include "model/net.hpp"\n',
+}
+
+
+class House(unittest.TestCase):
+    def check(self, changes, *arguments):
+        """Exit code and output of check_house.py on the clean tree with these files changed (None: removed)."""
+        with tempfile.TemporaryDirectory() as folder:
+            for path, text in {**CLEAN, **changes}.items():
+                if text is not None:
+                    file = pathlib.Path(folder, path)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_text(text)
+            done = subprocess.run([sys.executable, ROOT / "scripts/check_house.py", "--root", folder, "--compiler", COMPILER,
+                                   *arguments], capture_output=True, text=True)
+            return done.returncode, done.stdout + done.stderr
+
+    def refused(self, rule, changes, text):
+        code, output = self.check(changes, "--only", rule)
+        self.assertEqual(code, 1, output)
+        self.assertIn(f": {rule}: ", output)
+        self.assertIn(text, output)
+        self.assertIn("    to do: ", output)
+
+    def test_a_clean_tree_passes_every_rule(self):
+        code, output = self.check({})
+        self.assertEqual(code, 0, output)
+        self.assertIn(" 0 breaches", output)
+
+    def test_an_unknown_rule_is_refused(self):
+        self.assertEqual(self.check({}, "--only", "romos")[0], 2)
+
+    def test_rooms(self):
+        up = '// Up.\n#pragma once\n#include "model/net.hpp"\n'
+        self.refused("rooms", {"base/up.hpp": up}, 'base/up.hpp:3: rooms: base/ may not include "model/net.hpp"')
+        self.refused("rooms", {"model/net.cpp": '#include "net.hpp"\n'}, "not written from the root")
+        self.refused("rooms", {"model/net.cpp": '#include "base/../base/zip.hpp"\n'}, "not written from the root")
+        self.refused("rooms", {"model/net.cpp": '#include "base/gone.hpp"\n'}, "does not exist")
+        self.refused("rooms", {"other/net.cpp": "int x();\n"}, "outside the rooms")
+
+    def test_owners(self):
+        self.refused("owners", {"model/net.cpp": "#include <zlib.h>\n"}, "<zlib.h> belongs to base/zip.cpp")
+        self.refused("owners", {"model/net.cpp": "#include <boost/any.hpp>\n"}, "has no owner")
+        self.refused("owners", {"model/net.cpp": "#include <gtest/gtest.h>\n"}, "has no owner")
+        self.refused("owners", {"base/zip.cpp": 'int a = std::getenv("B") != nullptr;\n'}, "getenv belongs to model/main.cpp")
+        self.assertEqual(self.check({"base/zip.cpp": '// no getenv here\nauto s = "getenv";\n'}, "--only", "owners")[0], 0)
+
+    def test_own_header(self):
+        late = '#include <vector>\n\n#include "model/net.hpp"\n'
+        self.refused("own-header", {"model/net.cpp": late}, 'the first include is not "model/net.hpp"')
+
+    def test_sources(self):
+        self.refused("sources", {"model/extra.cpp": "int x();\n"}, "model/extra.cpp:1: sources: not listed")
+        self.refused("sources", {"tests/model/b_test.cpp": ""}, "not listed")
+        commented = "tael_test(model SOURCES\n  # net_test.cpp\n)\n"
+        self.refused("sources", {"tests/model/CMakeLists.txt": commented}, "tests/model/net_test.cpp:1")
+        self.refused("sources", {"model/commands/train.cpp": None}, "lists commands/train.cpp, which does not exist")
+
+    def test_links(self):
+        self.refused("links", {"base/CMakeLists.txt": "tael_room(base SOURCES zip.cpp LINK tael_model)\n"}, "names tael_model")
+        self.refused("links", {"base/CMakeLists.txt": "add_library(tael_base zip.cpp)\n"}, "once by tael_room")
+
+    def test_places(self):
+        self.refused("places", {"misc/a.txt": ""}, "misc:1: places: not a place at the top")
+        self.refused("places", {"model/deep/a.hpp": "// A.\n#pragma once\n"}, "model/deep:1")
+        self.refused("places", {"model/commands/more/a.hpp": "// A.\n#pragma once\n"}, "a room inside a sub-room")
+
+    def test_length(self):
+        self.refused("length", {"model/net.cpp": "\n" * 601}, "601 lines")
+        law = CLEAN["docs/rooms.txt"]
+        self.assertEqual(self.check({"model/net.cpp": "\n" * 601, "docs/rooms.txt": law + "long model/net.cpp: a table\n"},
+                                    "--only", "length")[0], 0)
+        self.refused("length", {"model/net.cpp": "\n" * 601, "docs/rooms.txt": law + "long model/net.cpp:\n"}, "601 lines")
+        self.refused("length", {"docs/rooms.txt": law + "long model/net.cpp: a table\n"}, "not needed any more")
+
+    def test_names(self):
+        for name in ("fast_gemm", "net_new", "test_helper", "utils", "task-manager"):
+            self.refused("names", {f"model/{name}.hpp": ""}, "in its name")
+        self.assertEqual(self.check({"model/breakfast_news.hpp": ""}, "--only", "names")[0], 0)
+
+    def test_words(self):
+        self.refused("words", {"README.md": "`docs/gone.md`\n"}, "README.md:1: words: names docs/gone.md")
+        self.refused("words", {"README.md": "[x](gone.md)\n"}, "links to gone.md")
+        self.refused("words", {"README.md": "`model/net.{hpp,cu}`\n"}, "names model/net.cu")
+        self.refused("words", {"README.md": "```\nscripts/x\nmodel/gone --help\n```\n"}, "README.md:3: words: names model/gone")
+        self.refused("words", {"model/net.cpp": "// see docs/gone.md\n"}, "model/net.cpp:1")
+
+    def test_markers(self):
+        for word in ("TO" + "DO", "FIX" + "ME", "X" + "XX", "DISABLED" + "_Sum"):
+            self.refused("markers", {"model/net.cpp": f"// {word}: later\n"}, word[:8])
+        self.assertEqual(self.check({"model/net.cpp": 'auto t = "XXX' + 'XXX";\n'}, "--only", "markers")[0], 0)
+
+    def test_machine_paths(self):
+        for path in ("/ho" + "me/me/a", "/wo" + "rk/a", "/tm" + "p/a", "../sha" + "red/a"):
+            self.refused("machine-paths", {"model/net.cpp": f'auto p = "{path}";\n'}, "names '")
+        self.assertEqual(self.check({"README.md": "network/home/x frame/work/y\n"}, "--only", "machine-paths")[0], 0)
+
+    def test_state(self):
+        for text in ("static int counter = 0;", "int counter = 0;", "std::vector<int> cache;", "thread_local int depth = 0;",
+                     "inline std::atomic<int> n{0};", "int f() {\n  static std::mutex lock;\n}", "double table[4];"):
+            self.refused("state", {"model/net.cpp": text + "\n"}, "looks like a mutable global")
+        for text in ("static const int kA = 1;", "constexpr int kA[2] = {1, 2};", "inline constexpr int kB{2};",
+                     "static int f(int x);", "int f() {\n  int local = 0;\n  return local;\n}", "struct A {\n  int x = 0;\n};",
+                     "using A = int;", "enum class E { a };", "template <class T>\nT f() { return T{}; }", "class B;"):
+            code, output = self.check({"model/net.cpp": text + "\n"}, "--only", "state")
+            self.assertEqual(code, 0, output)
+
+    def test_contracts(self):
+        self.refused("contracts", {"model/net.hpp": "#pragma once\n"}, "does not begin with a comment")
+        self.refused("contracts", {"model/net.hpp": "// Net.\n"}, "no #pragma once")
+
+    def test_format(self):
+        self.refused("format", {"model/net.cpp": "int  x( );\n"}, "model/net.cpp:1: format: ")
+
+    def test_headers(self):
+        bad = "// Bad.\n#pragma once\n\ninline std::string text() { return {}; }\n"
+        self.refused("headers", {"model/bad.hpp": bad}, "model/bad.hpp:1: headers: does not compile alone")
+
+    def test_headers_are_checked_again_when_what_they_include_changes(self):
+        with tempfile.TemporaryDirectory() as folder:
+            cache = ("--only", "headers", "--cache", folder + "/cache.json")
+            self.assertEqual(self.check({}, *cache)[0], 0)
+            self.assertEqual(self.check({}, *cache)[0], 0)
+            self.assertEqual(self.check({"base/zip.hpp": "// Zip.\n#pragma once\nlong unzip();\n"}, *cache)[0], 1)
+
+
+class Skips(unittest.TestCase):
+    def run_on(self, system_out, status="notrun", skipped="<skipped/>"):
+        xml = (f'<testsuite><testcase name="A.B" status="{status}">{skipped}<system-out>{system_out}</system-out></testcase>'
+               f'<testcase name="A.C" status="run"><system-out>fine</system-out></testcase></testsuite>')
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder, "junit.xml")
+            file.write_text(xml)
+            return subprocess.run([sys.executable, ROOT / "scripts/check_skips.py", file], capture_output=True, text=True)
+
+    def test_a_listed_reason_passes(self):
+        output = "[ RUN      ] A.B\na_test.cpp:3: Skipped\nno AVX-512 on this machine\n\n[  SKIPPED ] A.B (0 ms)\n"
+        done = self.run_on(output)
+        self.assertEqual((done.returncode, done.stdout), (0, "1 tests skipped, each for a listed reason\n"), done.stderr)
+
+    def test_any_other_reason_fails(self):
+        done = self.run_on("a_test.cpp:3: Skipped\ntoo slow, and no AVX-512 on this machine\n\n[  SKIPPED ] A.B\n")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("A.B: skipped because: too slow", done.stderr)
+
+    def test_no_reason_fails(self):
+        self.assertEqual(self.run_on("a_test.cpp:3: Skipped\n\n\n[  SKIPPED ] A.B\n").returncode, 1)
+        self.assertEqual(self.run_on("Unable to find executable").returncode, 1)
+
+    def test_every_listed_reason_is_a_pattern(self):
+        self.assertTrue(check_skips.allowed_reasons(check_skips.LIST.read_text()))
+
+
+class IsaLeaks(unittest.TestCase):
+    def test_weak_code_outside_the_namespace_is_found(self):
+        output = ("0000 T tael::avx2::gemm()\n0010 W std::vector<int>::push_back(int&&)\n0020 W tael::avx2::tile<8>()\n"
+                  "0000 V DW.ref.__gxx_personality_v0\n0030 W float tael::load<4>(float const*)\n")
+        self.assertEqual(list(check_isa_leaks.leaks("tael::avx2", output)),
+                         ["std::vector<int>::push_back(int&&)", "float tael::load<4>(float const*)"])
+
+    def test_a_compiled_leak_is_found(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source, output = pathlib.Path(folder, "a.cpp"), pathlib.Path(folder, "a.o")
+            script = [sys.executable, ROOT / "scripts/check_isa_leaks.py", "tael::avx2", output]
+            for leaking, place in ((1, "tael"), (0, "tael::avx2")):
+                source.write_text(f"namespace {place} {{ [[gnu::noinline]] inline int f(int x) {{ return x * x; }} }}\n"
+                                  f"namespace tael::avx2 {{ int g(int x) {{ return f(x); }} }}\n")
+                subprocess.run([COMPILER, "-O2", "-c", source, "-o", output], check=True)
+                done = subprocess.run(script, capture_output=True, text=True)
+                self.assertEqual(done.returncode, leaking, done.stdout)
+
+
+class Scripts(unittest.TestCase):
+    def run_script(self, *command):
+        return subprocess.run([ROOT / command[0], *command[1:]], cwd="/", capture_output=True, text=True)
+
+    def test_help_and_usage(self):
+        for script in ("scripts/quickstart", "scripts/test", "scripts/drill"):
+            done = self.run_script(script, "--help")
+            self.assertEqual(done.returncode, 0)
+            self.assertIn("usage: " + script, done.stdout)
+            self.assertIn("examples:", done.stdout)
+            done = self.run_script(script, "--no-such-thing")
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn("--no-such-thing", done.stderr)
+        for steps in ("0", "-1", "two", "1.5", ""):
+            self.assertEqual(self.run_script("scripts/quickstart", "--steps", steps or "''").returncode, 2)
+
+    def test_what_is_not_built_yet_says_so(self):
+        for command in (("testbed", "slurm"), ("testbed", "network"), ("gpu_check",), ("bundle", "out")):
+            done = self.run_script("scripts/" + command[0], *command[1:])
+            self.assertEqual((done.returncode, done.stderr), (69, f"{command[0]}: not built yet\n"))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
