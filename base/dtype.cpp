@@ -34,4 +34,14 @@ std::string_view safetensors_name(DType type) {
   CHECK(false, "a type without a name");
 }
 
+bool dtype_from_safetensors_name(std::string_view name, DType& type) {
+  for (const DType candidate : {DType::f32, DType::bf16, DType::f16, DType::f64, DType::i64, DType::i32, DType::u16,
+                                DType::u8, DType::f8_e4m3, DType::f8_e5m2}) {
+    if (safetensors_name(candidate) != name) continue;
+    type = candidate;
+    return true;
+  }
+  return false;
+}
+
 }  // namespace tael
