@@ -18,13 +18,22 @@ Arena::Arena(std::string name, size_t bytes) : name_(std::move(name)), capacity_
   base_ = static_cast<std::byte*>(memory);
 }
 
+Arena Arena::measuring() {
+  Arena arena;
+  arena.name_ = "measuring";
+  arena.measuring_ = true;
+  arena.base_ = reinterpret_cast<std::byte*>(uintptr_t{1} << 21);
+  return arena;
+}
+
 Arena::~Arena() {
-  if (base_ != nullptr) munmap(base_, capacity_ == 0 ? kAlign : capacity_);
+  if (base_ != nullptr && !measuring_) munmap(base_, capacity_ == 0 ? kAlign : capacity_);
 }
 
 Arena::Arena(Arena&& other) noexcept
     : name_(std::move(other.name_)),
       base_(std::exchange(other.base_, nullptr)),
+      measuring_(other.measuring_),
       capacity_(std::exchange(other.capacity_, 0)),
       used_(std::exchange(other.used_, 0)),
       peak_(std::exchange(other.peak_, 0)) {}
@@ -38,11 +47,11 @@ void* Arena::take_bytes(int64_t bytes) {
   CHECK(bytes >= 0, "arena {}: negative size", name_);
   const size_t start = used_;
   const size_t end = start + (static_cast<size_t>(bytes) + kAlign - 1) / kAlign * kAlign;
-  if (base_ != nullptr)
+  if (!measuring_)
     CHECK(end <= capacity_, "arena {}: {} bytes asked for beyond the planned {}", name_, end, capacity_);
   used_ = end;
   peak_ = used_ > peak_ ? used_ : peak_;
-  return base_ == nullptr ? nullptr : base_ + start;
+  return base_ + start;
 }
 
 int64_t Arena::checked_product(int64_t a, int64_t b) {

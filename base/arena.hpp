@@ -1,7 +1,7 @@
 // Memory by lifetime. An Arena hands out views one after the other; mark and release give back what came last.
 //
-// The code that plans memory is the code that allocates it: an arena made by Arena::measuring() hands out views without
-// memory and only counts. A function `plan(arena, shape)` run on it gives the size that a second run on a real arena
+// The code that plans memory is the code that allocates it: an arena made by Arena::measuring() hands out views of
+// addresses that must not be touched (but are not null, so that no code takes another path) and only counts. A function `plan(arena, shape)` run on it gives the size that a second run on a real arena
 // will take, so the plan that is printed cannot drift from the truth.
 //
 // Memory is zero when the arena is made and is not cleared by release. Every view starts on a 64-byte border. One
@@ -20,7 +20,7 @@ class Arena {
  public:
   static constexpr size_t kAlign = 64;
 
-  static Arena measuring() { return Arena(); }
+  static Arena measuring();
   // Owns `bytes` of zeroed memory of the host. `name` appears in errors and in the memory plan.
   // Throws Error(io) with the size when the system refuses it.
   Arena(std::string name, size_t bytes);
@@ -43,7 +43,7 @@ class Arena {
 
   size_t mark() const { return used_; }
   void release(size_t mark);
-  bool is_measuring() const { return base_ == nullptr; }
+  bool is_measuring() const { return measuring_; }
   size_t used() const { return used_; }
   size_t peak() const { return peak_; }
   size_t capacity() const { return capacity_; }
@@ -60,6 +60,7 @@ class Arena {
 
   std::string name_;
   std::byte* base_ = nullptr;
+  bool measuring_ = false;
   size_t capacity_ = 0, used_ = 0, peak_ = 0;
 };
 

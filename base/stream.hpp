@@ -21,18 +21,25 @@ Isa best_isa();
 class Stream {
  public:
   Stream(ThreadPool& pool, Isa isa) : pool_(&pool), isa_(isa) {}
+  // A stream that runs nothing: the same code then only measures (base/arena.hpp).
+  static Stream dry(ThreadPool& pool) {
+    Stream stream(pool, Isa::portable);
+    stream.dry_ = true;
+    return stream;
+  }
   ThreadPool& pool() const { return *pool_; }
   Isa isa() const { return isa_; }
 
   template <class Work>
   void enqueue(const Work& work) const {
-    work();
+    if (!dry_) work();
   }
   void synchronize() const {}  // returns when all enqueued work is done
 
  private:
   ThreadPool* pool_;
   Isa isa_;
+  bool dry_ = false;
 };
 
 }  // namespace tael
