@@ -18,9 +18,9 @@ double Schedule::at(int64_t tokens) const {
 
 double Schedule::largest() const {
   CHECK(!points.empty());
-  return std::max_element(points.begin(), points.end(), [](const Point& a, const Point& b) {
-           return a.value < b.value;
-         })->value;
+  return std::max_element(points.begin(), points.end(),
+                          [](const Point& a, const Point& b) { return a.value < b.value; })
+      ->value;
 }
 
 int64_t BatchSize::at(int64_t tokens) const {

@@ -1,7 +1,8 @@
-// Schedule: a value that changes at given numbers of tokens, constant in between. Written in a configuration as a number
-// or as [[from tokens, value], ...]; read at the tokens consumed before the step.
+// Schedule: a value that changes at given numbers of tokens, constant in between. Written in a configuration as a
+// number or as [[from tokens, value], ...]; read at the tokens consumed before the step.
 //
-// Plain data: points are in ascending order of from_tokens and the first starts at 0 (the loader refuses anything else).
+// Plain data: points are in ascending order of from_tokens and the first starts at 0 (the loader refuses anything
+// else).
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,8 @@ struct Schedule {
   bool operator==(const Schedule&) const = default;
 };
 
-// Sequences per optimizer step: a schedule of whole numbers, or Megatron's ramp: from `start` to `end` in equal parts of
-// `over_tokens` tokens, each `increment` sequences larger than the one before (V3: 3072 to 15360 over 469B).
+// Sequences per optimizer step: a schedule of whole numbers, or Megatron's ramp: from `start` to `end` in equal parts
+// of `over_tokens` tokens, each `increment` sequences larger than the one before (V3: 3072 to 15360 over 469B).
 struct BatchRamp {
   int64_t start = 0, end = 0, over_tokens = 0, increment = 0;
   bool operator==(const BatchRamp&) const = default;

@@ -25,6 +25,7 @@ endfunction()
 # The serial variant by name: the parallel one is not thread-safe, and its collective writes lose data in silence.
 tael_find_library(hdf5 HEADER hdf5.h LIBRARY hdf5_serial hdf5 SUFFIXES hdf5/serial)
 tael_find_library(xxhash HEADER xxhash.h LIBRARY xxhash)
+tael_find_library(yaml_cpp HEADER yaml-cpp/parser.h LIBRARY yaml-cpp)
 tael_find_library(zlib HEADER zlib.h LIBRARY z)
 tael_find_library(zstd HEADER zstd.h LIBRARY zstd)
 tael_find_library(isal HEADER isa-l/crc.h LIBRARY isal OPTIONAL)

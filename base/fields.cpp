@@ -1,0 +1,377 @@
+#include "base/fields.hpp"
+
+#include <algorithm>
+
+#include "base/json.hpp"
+
+namespace tael {
+
+namespace {
+
+std::string join(const std::string& path, std::string_view name) {
+  return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
+}
+
+std::string_view parent_of(std::string_view path) {
+  const size_t dot = path.rfind('.');
+  return dot == std::string_view::npos ? std::string_view() : path.substr(0, dot);
+}
+
+std::string_view name_of(std::string_view path) {
+  const size_t dot = path.rfind('.');
+  return dot == std::string_view::npos ? path : path.substr(dot + 1);
+}
+
+struct ConstantKind {
+  std::string_view value, why;
+  std::string expected() const { return fmt::format("{} ({})", value, why); }
+  void read(const ConfigNode& node, std::string_view&) const {
+    if (node.is_scalar() && node.scalar == value) return;
+    // 0 and 0.0 are one number.
+    if (node.is_scalar() && is_number(node.scalar) && is_number(value) &&
+        std::stod(node.scalar) == std::stod(std::string(value))) {
+      return;
+    }
+    refuse(node, expected());
+  }
+  ConfigNode write(std::string_view) const { return ConfigNode::text(std::string(value)); }
+};
+
+struct IgnoredKind {
+  std::string expected() const { return "anything; it has no effect here"; }
+  void read(const ConfigNode&, int&) const {}
+  ConfigNode write(int) const { return {}; }
+};
+
+}  // namespace
+
+void FieldVisitor::constant(std::string_view name, std::string_view value, std::string_view why) {
+  std::string_view target;
+  field(name, target, ConstantKind{value, why}, why, FieldUse::input_only);
+}
+
+void FieldVisitor::ignored(std::string_view name) {
+  int target = 0;
+  field(name, target, IgnoredKind{}, "Accepted, without effect here.", FieldUse::ignored);
+}
+
+void FieldVisitor::exclusive(std::string_view a, const std::function<void()>& clear_a, std::string_view b,
+                             const std::function<void()>& clear_b) {
+  switch (given_of(a, b)) {
+    case Given::neither: return;
+    case Given::first: clear_b(); return;
+    case Given::second: clear_a(); return;
+  }
+}
+
+Origin Reading::origin(std::string_view path) const {
+  // A key that was given as part of a whole section has its own entry; a section has that of its first key.
+  const auto it = origins.find(path);
+  return it == origins.end() ? Origin{} : it->second;
+}
+
+namespace {
+
+class SchemaMaker final : public FieldVisitor {
+ public:
+  Schema schema;
+  void alias(std::string_view other, std::string_view name) override {
+    SchemaEntry entry;
+    entry.path = join(path_, other);
+    entry.alias_of = join(path_, name);
+    entry.use = FieldUse::input_only;
+    entry.help = fmt::format("Another name of {}.", name);
+    schema.entries.push_back(std::move(entry));
+  }
+
+ protected:
+  void leaf(std::string_view name, const FieldAccess& access, std::string_view help, FieldUse use) override {
+    SchemaEntry entry;
+    entry.path = join(path_, name);
+    entry.use = use;
+    entry.expected = access.expected();
+    entry.help = help;
+    entry.default_value = access.write();
+    schema.entries.push_back(std::move(entry));
+  }
+  bool enter(std::string_view name, std::string_view help) override {
+    path_ = join(path_, name);
+    SchemaEntry entry;
+    entry.path = path_;
+    entry.section = true;
+    entry.help = help;
+    schema.entries.push_back(std::move(entry));
+    return true;
+  }
+  void leave() override { path_ = parent_of(path_); }
+
+ private:
+  std::string path_;
+};
+
+class FieldWriter final : public FieldVisitor {
+ public:
+  std::vector<WrittenField> fields;
+
+ protected:
+  void leaf(std::string_view name, const FieldAccess& access, std::string_view, FieldUse use) override {
+    if (use == FieldUse::value) fields.push_back({join(path_, name), false, access.write()});
+  }
+  bool enter(std::string_view name, std::string_view) override {
+    path_ = join(path_, name);
+    fields.push_back({path_, true, {}});
+    return true;
+  }
+  void leave() override { path_ = parent_of(path_); }
+
+ private:
+  std::string path_;
+};
+
+[[noreturn]] void fail_unknown(const ConfigNode& key, const std::string& here, const Schema& schema) {
+  const std::string_view name = key.scalar;
+  std::vector<std::string_view> siblings, elsewhere;
+  for (const SchemaEntry& entry : schema.entries) {
+    (parent_of(entry.path) == here ? siblings : elsewhere).push_back(entry.path);
+  }
+  std::vector<std::string_view> names;
+  for (const std::string_view sibling : siblings) names.push_back(name_of(sibling));
+  const std::string_view near = nearest_of(name, names);
+  std::string nearest = join(here, near);
+  const size_t distance = edit_distance(name.substr(0, 100), near);
+  if (siblings.empty() || distance > std::max<size_t>(1, near.size() / 3)) {
+    // Not a slip of the pen here: perhaps the key stands in the wrong section.
+    for (const std::string_view other : elsewhere) {
+      if (name_of(other) == name) {
+        nearest = other;
+        break;
+      }
+    }
+  }
+  fail_at(key.origin, "{}: unknown key; the nearest known one is {}", join(here, key_in_words(key)), nearest);
+}
+
+// Every key of the map is known, in the order of the file, before anything is read.
+void check_known(const ConfigNode& map, const std::string& path, const Schema& schema) {
+  for (size_t i = 0; i < map.keys.size(); ++i) {
+    const std::string key_path = join(path, map.keys[i].scalar);
+    const SchemaEntry* entry = map.keys[i].scalar.find('.') == std::string::npos ? schema.find(key_path) : nullptr;
+    if (entry == nullptr) fail_unknown(map.keys[i], path, schema);
+    if (!entry->section) continue;
+    if (map.items[i].is_map()) {
+      check_known(map.items[i], key_path, schema);
+    } else if (!map.items[i].is_null()) {
+      fail_at(map.items[i].origin, "{}: expected a map of keys, got {}", key_path, in_words(map.items[i]));
+    }
+  }
+}
+
+class FieldReaderImpl final : public FieldVisitor {
+ public:
+  FieldReaderImpl(const ConfigNode& map, const Schema& schema, std::string path, Reading& reading)
+      : schema_(schema), reading_(reading), path_(std::move(path)), maps_{&map} {}
+
+ protected:
+  void leaf(std::string_view name, const FieldAccess& access, std::string_view, FieldUse use) override {
+    const std::string path = join(path_, name);
+    std::string written = path;
+    const ConfigNode* node = find(name, path, written);
+    if (node == nullptr) return;
+    try {
+      access.read(*node);
+    } catch (const BadValue& bad) {
+      const Origin& place = bad.origin.source ? bad.origin : node->origin;
+      fail_at(place, "{}: expected {}, got {}", written, bad.expected, bad.got);
+    }
+    if (use == FieldUse::ignored) {
+      if (std::find(reading_.ignored.begin(), reading_.ignored.end(), path) == reading_.ignored.end()) {
+        reading_.ignored.push_back(path);
+      }
+      return;
+    }
+    if (written != path) {
+      std::string note = fmt::format("{} is read as {}", written, path);
+      if (std::find(reading_.aliases.begin(), reading_.aliases.end(), note) == reading_.aliases.end()) {
+        reading_.aliases.push_back(std::move(note));
+      }
+    }
+    reading_.origins[path] = node->origin;
+  }
+
+  bool enter(std::string_view name, std::string_view) override {
+    const ConfigNode* node = maps_.back()->find(name);
+    if (node == nullptr || !node->is_map()) return false;
+    maps_.push_back(node);
+    path_ = join(path_, name);
+    return true;
+  }
+  void leave() override {
+    maps_.pop_back();
+    path_ = parent_of(path_);
+  }
+
+  Given given_of(std::string_view a, std::string_view b) override {
+    std::string written_a = join(path_, a), written_b = join(path_, b);
+    const ConfigNode* first = find(a, written_a, written_a);
+    const ConfigNode* second = find(b, written_b, written_b);
+    const bool has_first = first != nullptr && !first->is_null();
+    const bool has_second = second != nullptr && !second->is_null();
+    if (has_first && has_second) {
+      const ConfigNode& later =
+          first->origin.line > second->origin.line ||
+                  (first->origin.line == second->origin.line && first->origin.column > second->origin.column)
+              ? *first
+              : *second;
+      fail_at(later.origin, "{} and {} exclude each other; give one of them", written_a, written_b);
+    }
+    if (has_first) {
+      reading_.origins.erase(join(path_, b));
+      return Given::first;
+    }
+    if (has_second) {
+      reading_.origins.erase(join(path_, a));
+      return Given::second;
+    }
+    return Given::neither;
+  }
+
+ private:
+  // The node of a field under its own name or another program's; `written` becomes the path that was used.
+  const ConfigNode* find(std::string_view name, const std::string& path, std::string& written) const {
+    const std::string own = path;
+    const ConfigNode* found = maps_.back()->find(name);
+    for (const SchemaEntry& entry : schema_.entries) {
+      if (entry.alias_of != own) continue;
+      const ConfigNode* other = maps_.back()->find(name_of(entry.path));
+      if (other == nullptr) continue;
+      if (found != nullptr) fail_at(other->origin, "{} is another name of {}; give one of them", entry.path, written);
+      found = other;
+      written = entry.path;
+    }
+    return found;
+  }
+
+  const Schema& schema_;
+  Reading& reading_;
+  std::string path_;
+  std::vector<const ConfigNode*> maps_;
+};
+
+}  // namespace
+
+namespace detail {
+
+Schema make_schema(const Describe& describe) {
+  SchemaMaker maker;
+  describe(maker);
+  return std::move(maker.schema);
+}
+
+std::vector<WrittenField> write(const Describe& describe) {
+  FieldWriter writer;
+  describe(writer);
+  return std::move(writer.fields);
+}
+
+void read(const Describe& describe, const ConfigNode& map, const Schema& schema, const std::string& path,
+          Reading& reading) {
+  if (map.is_null()) return;
+  if (!map.is_map()) {
+    fail_at(map.origin, "{}expected a map of keys, got {}", path.empty() ? "" : path + ": ", in_words(map));
+  }
+  check_known(map, path, schema);
+  FieldReaderImpl reader(map, schema, path, reading);
+  describe(reader);
+}
+
+}  // namespace detail
+
+const SchemaEntry* Schema::find(std::string_view path) const {
+  for (const SchemaEntry& entry : entries) {
+    if (entry.path == path) return &entry;
+  }
+  return nullptr;
+}
+
+namespace {
+
+void append_help(std::string& out, const SchemaEntry& entry) {
+  if (entry.section) {
+    out += fmt::format("\n{}: {}\n", entry.path, entry.help);
+  } else {
+    out += fmt::format("  {} = {}: {} ({})\n", entry.path, to_flow(entry.default_value), entry.help, entry.expected);
+  }
+}
+
+}  // namespace
+
+std::string Schema::help() const {
+  std::string out;
+  for (const SchemaEntry& entry : entries) {
+    if (entry.section || entry.use == FieldUse::value) append_help(out, entry);
+  }
+  return out;
+}
+
+std::string Schema::help_of(std::string_view path) const {
+  const SchemaEntry* found = find(path);
+  if (found == nullptr) {
+    std::vector<std::string_view> paths;
+    for (const SchemaEntry& entry : entries) paths.push_back(entry.path);
+    fail(Exit::usage, "there is no key {}; the nearest known one is {}", path, nearest_of(path, paths));
+  }
+  std::string out;
+  for (const SchemaEntry& entry : entries) {
+    if (&entry == found || (found->section && entry.path.starts_with(std::string(path) + "."))) append_help(out, entry);
+  }
+  return out;
+}
+
+std::string to_yaml(const std::vector<WrittenField>& fields, const Reading* origins) {
+  std::string out;
+  for (const WrittenField& field : fields) {
+    const auto depth = static_cast<size_t>(std::count(field.path.begin(), field.path.end(), '.'));
+    out.append(2 * depth, ' ');
+    out += name_of(field.path);
+    out += ':';
+    if (!field.section) {
+      out += ' ' + to_flow(field.value);
+      if (origins != nullptr) out += "  # " + origins->origin(field.path).str();
+    }
+    out += '\n';
+  }
+  return out;
+}
+
+void write_json(JsonWriter& out, const std::vector<WrittenField>& fields) {
+  std::vector<std::string> open;
+  for (const WrittenField& field : fields) {
+    while (!open.empty() && parent_of(field.path) != open.back()) {
+      out.end_object();
+      open.pop_back();
+    }
+    out.key(name_of(field.path));
+    if (field.section) {
+      out.begin_object();
+      open.push_back(field.path);
+    } else {
+      write_json(out, field.value);
+    }
+  }
+  for (size_t i = 0; i < open.size(); ++i) out.end_object();
+}
+
+std::vector<FieldDifference> differences(const std::vector<WrittenField>& first,
+                                         const std::vector<WrittenField>& second) {
+  CHECK(first.size() == second.size(), "two different structs");
+  std::vector<FieldDifference> found;
+  for (size_t i = 0; i < first.size(); ++i) {
+    CHECK(first[i].path == second[i].path, "two different structs");
+    if (first[i].section) continue;
+    std::string a = to_flow(first[i].value), b = to_flow(second[i].value);
+    if (a != b) found.push_back({first[i].path, std::move(a), std::move(b)});
+  }
+  return found;
+}
+
+}  // namespace tael

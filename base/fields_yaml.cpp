@@ -1,0 +1,268 @@
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/mark.h>
+#include <yaml-cpp/parser.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <unordered_map>
+
+#include "base/config_node.hpp"
+
+namespace tael {
+
+namespace {
+
+constexpr size_t kLargestText = size_t{1} << 20;
+constexpr size_t kDeepest = 32;
+constexpr size_t kMostNodes = 10'000;
+
+// Position in the text of byte `at`, columns counted in characters as yaml-cpp does.
+Origin place_of(std::string_view text, size_t at, const std::shared_ptr<const std::string>& source) {
+  Origin origin{source, 1, 1};
+  for (size_t i = 0; i < at; ++i) {
+    if (text[i] == '\n') {
+      ++origin.line;
+      origin.column = 1;
+    } else if ((static_cast<unsigned char>(text[i]) & 0xc0u) != 0x80u) {
+      ++origin.column;
+    }
+  }
+  return origin;
+}
+
+// Length of the UTF-8 character at `at`; 0: none (overlong forms, surrogates and values beyond U+10FFFF included).
+size_t character_length(std::string_view text, size_t at) {
+  const auto byte = [&](size_t i) -> unsigned { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  const auto follows = [&](size_t i) { return (byte(i) & 0xc0u) == 0x80u; };
+  const unsigned lead = byte(at);
+  if (lead < 0x80) return 1;
+  if (lead >= 0xc2 && lead < 0xe0) return follows(at + 1) ? 2 : 0;
+  if (lead >= 0xe0 && lead < 0xf0) {
+    const unsigned next = byte(at + 1);
+    if ((lead == 0xe0 && next < 0xa0) || (lead == 0xed && next >= 0xa0)) return 0;
+    return follows(at + 1) && follows(at + 2) ? 3 : 0;
+  }
+  if (lead >= 0xf0 && lead < 0xf5) {
+    const unsigned next = byte(at + 1);
+    if ((lead == 0xf0 && next < 0x90) || (lead == 0xf4 && next >= 0x90)) return 0;
+    return follows(at + 1) && follows(at + 2) && follows(at + 3) ? 4 : 0;
+  }
+  return 0;
+}
+
+// What must hold before the parser sees the text. The count of brackets ignores quotes and comments: it only keeps a
+// megabyte of "[" from being queued up inside the parser, whose own depth is limited where the tree is built.
+void check_text(std::string_view text, const std::shared_ptr<const std::string>& source) {
+  if (text.size() > kLargestText) {
+    fail(Exit::bad_config, "{}: {} bytes; a configuration has at most {}", *source, text.size(), kLargestText);
+  }
+  constexpr int kMostBrackets = 256;
+  int brackets = 0;
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = character_length(text, i);
+    if (length == 0) {
+      fail_at(place_of(text, i, source), "byte 0x{:02x} is not UTF-8", static_cast<unsigned char>(text[i]));
+    }
+    const char c = text[i];
+    const auto code = static_cast<unsigned char>(c);
+    if ((code < 0x20 && c != '\n' && c != '\t' && c != '\r') || code == 0x7f) {
+      fail_at(place_of(text, i, source), "control character 0x{:02x}", code);
+    }
+    if (c == '[' || c == '{') ++brackets;
+    if ((c == ']' || c == '}') && brackets > 0) --brackets;
+    if (brackets > kMostBrackets) fail_at(place_of(text, i, source), "nested deeper than {} levels", kDeepest);
+    i += length;
+  }
+}
+
+// Builds the tree from the parser's events, so that nothing is lost that a finished yaml-cpp node no longer tells:
+// duplicate keys, quotes, anchors. An alias is refused when it is met, so the walk is as long as the text.
+class TreeBuilder : public YAML::EventHandler {
+ public:
+  explicit TreeBuilder(std::shared_ptr<const std::string> source) : source_(std::move(source)) {}
+
+  ConfigNode take() { return std::move(root_); }
+  const ConfigNode* inside() const { return open_.empty() ? nullptr : &open_.back(); }
+  Origin origin(const YAML::Mark& mark) const { return {source_, mark.line + 1, mark.column + 1}; }
+
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { refuse_anchor(mark); }
+  void OnAnchor(const YAML::Mark& mark, const std::string&) override { refuse_anchor(mark); }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { add(start(mark, "", ConfigNode::Kind::null)); }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t, const std::string& value) override {
+    ConfigNode node = start(mark, tag, ConfigNode::Kind::scalar);
+    node.scalar = value;
+    node.quoted = tag == "!";
+    add(std::move(node));
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    open(start(mark, tag, ConfigNode::Kind::list));
+  }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    open(start(mark, tag, ConfigNode::Kind::map));
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapEnd() override { close(); }
+
+ private:
+  [[noreturn]] void refuse_anchor(const YAML::Mark& mark) const {
+    fail_at(origin(mark), "anchors and aliases are not accepted; write the value out, or share files by \"defaults:\"");
+  }
+
+  ConfigNode start(const YAML::Mark& mark, const std::string& tag, ConfigNode::Kind kind) {
+    ConfigNode node;
+    node.kind = kind;
+    node.origin = origin(mark);
+    if (!tag.empty() && tag != "?" && tag != "!") fail_at(node.origin, "the tag {} is not accepted", tag);
+    if (++nodes_ > kMostNodes) fail_at(node.origin, "more than {} values", kMostNodes);
+    return node;
+  }
+
+  bool wants_key() const {
+    return !open_.empty() && open_.back().is_map() && open_.back().keys.size() == open_.back().items.size();
+  }
+
+  void open(ConfigNode node) {
+    if (wants_key()) fail_at(node.origin, "a key must be a name");
+    if (open_.size() >= kDeepest) fail_at(node.origin, "nested deeper than {} levels", kDeepest);
+    open_.push_back(std::move(node));
+    key_places_.emplace_back();
+  }
+
+  void close() {
+    ConfigNode node = std::move(open_.back());
+    open_.pop_back();
+    key_places_.pop_back();
+    add(std::move(node));
+  }
+
+  void add(ConfigNode node) {
+    if (open_.empty()) {
+      root_ = std::move(node);
+    } else if (wants_key()) {
+      add_key(std::move(node));
+    } else {
+      open_.back().items.push_back(std::move(node));
+    }
+  }
+
+  void add_key(ConfigNode key) {
+    ConfigNode& map = open_.back();
+    if (!key.is_scalar()) fail_at(key.origin, "a key must be a name");
+    if (key.scalar == "<<") {
+      fail_at(key.origin, "merge keys (<<) are not accepted; name what to inherit in \"defaults:\"");
+    }
+    const auto [first, is_new] = key_places_.back().emplace(key.scalar, map.keys.size());
+    if (!is_new) {
+      const Origin& place = map.keys[first->second].origin;
+      fail_at(key.origin, "duplicate key {}; it is first given at {}:{}", key_in_words(key), place.line, place.column);
+    }
+    map.keys.push_back(std::move(key));
+  }
+
+  std::shared_ptr<const std::string> source_;
+  std::vector<ConfigNode> open_;
+  std::vector<std::unordered_map<std::string, size_t>> key_places_;  // of each open map: where a key stands in it
+  ConfigNode root_;
+  size_t nodes_ = 0;
+};
+
+}  // namespace
+
+ConfigNode parse_yaml(std::string_view text, const std::string& source_name) {
+  const auto source = std::make_shared<const std::string>(source_name);
+  check_text(text, source);
+  std::istringstream in{std::string(text)};
+  TreeBuilder builder(source);
+  try {
+    YAML::Parser parser(in);
+    if (!parser.HandleNextDocument(builder)) {
+      ConfigNode empty = ConfigNode::map();
+      empty.origin = {source, 1, 1};
+      return empty;
+    }
+    ConfigNode root = builder.take();
+    TreeBuilder second(source);
+    if (parser.HandleNextDocument(second)) {
+      fail_at(second.take().origin, "a second document; a configuration is one");
+    }
+    return root;
+  } catch (const YAML::Exception& error) {
+    // yaml-cpp knows aliases without their anchor before we do.
+    if (error.msg.find("anchor") != std::string::npos) {
+      fail_at(builder.origin(error.mark), "anchors and aliases are not accepted");
+    }
+    // What is not closed is reported where it was opened; the parser would point at the end, or at nothing.
+    if (error.msg.find("end of") != std::string::npos && builder.inside() != nullptr) {
+      fail_at(builder.inside()->origin, "not YAML: what begins here has no end");
+    }
+    fail_at(builder.origin(error.mark), "not YAML: {}", error.msg);
+  }
+}
+
+ConfigNode load_yaml(const std::string& path) {
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  std::string text(kLargestText + 1, '\0');
+  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!in.is_open() || in.bad() || (in.fail() && !in.eof())) {
+    fail(Exit::bad_config, "{}: cannot be read: {}", path, errno != 0 ? std::strerror(errno) : "not a file");
+  }
+  text.resize(static_cast<size_t>(in.gcount()));
+  if (text.size() > kLargestText) {
+    fail(Exit::bad_config, "{}: more than {} bytes; a configuration has at most that", path, kLargestText);
+  }
+  return parse_yaml(text, path);
+}
+
+ConfigNode parse_override(std::string_view text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    fail(Exit::usage, "\"{}\" is not an override; write key.sub=value", text);
+  }
+  const std::string_view key = text.substr(0, equals);
+  const std::string source = "command line";
+  // Inside brackets the value is read in flow style, and a comment sign cannot cut it off unseen.
+  ConfigNode list;
+  try {
+    list = parse_yaml(fmt::format("[{}]\n", text.substr(equals + 1)), source);
+  } catch (const Error&) {
+    fail(Exit::bad_config,
+         "command line: {}: \"{}\" is not a value in YAML's flow style; quote text that holds []{{}},:#", key,
+         text.substr(equals + 1, 60));
+  }
+  if (list.items.empty())
+    fail(Exit::bad_config, "command line: {}: no value; null unsets a key that may be unset", key);
+  if (!list.is_list() || list.items.size() != 1) {
+    fail(Exit::bad_config, "command line: {}: {} values; write a list as [a, b]", key, list.items.size());
+  }
+  ConfigNode value = std::move(list.items[0]);
+  const auto command_line = std::make_shared<const std::string>(source);
+  // The place of a value is the command line as a whole: its lines and columns are nobody's.
+  const auto strip = [&](const auto& self, ConfigNode& node) -> void {
+    node.origin = {command_line, 0, 0};
+    for (ConfigNode& k : node.keys) k.origin = {command_line, 0, 0};
+    for (ConfigNode& item : node.items) self(self, item);
+  };
+  strip(strip, value);
+  size_t end = key.size();
+  while (true) {
+    const size_t dot = key.substr(0, end).rfind('.');
+    const size_t begin = dot == std::string_view::npos ? 0 : dot + 1;
+    if (begin == end) fail(Exit::usage, "\"{}\" is not an override; write key.sub=value", text);
+    ConfigNode map = ConfigNode::map();
+    map.set(key.substr(begin, end - begin), std::move(value));
+    strip(strip, map);
+    value = std::move(map);
+    if (dot == std::string_view::npos) return value;
+    end = dot;
+  }
+}
+
+}  // namespace tael
