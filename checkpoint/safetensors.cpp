@@ -193,8 +193,7 @@ void SafetensorsFile::read(const Tensor& tensor, uint64_t begin, void* out, size
   file_.read_at(tensor.offset + begin, out, bytes);
 }
 
-void SafetensorsFile::read_once(const Tensor& tensor, uint64_t begin, void* out, size_t bytes) const {
-  read(tensor, begin, out, bytes);
+void SafetensorsFile::forget(const Tensor& tensor, uint64_t begin, uint64_t bytes) const {
   file_.forget(tensor.offset + begin, bytes);
 }
 

@@ -54,8 +54,8 @@ class SafetensorsFile {
 
   // Bytes [begin, begin + bytes) of the tensor. REQUIRES: inside it. Many threads may read at once.
   void read(const Tensor& tensor, uint64_t begin, void* out, size_t bytes) const;
-  // The same for streams that pass once through the file: gives the pages back to the system.
-  void read_once(const Tensor& tensor, uint64_t begin, void* out, size_t bytes) const;
+  // Says that these bytes will not be read again soon: a stream through a large file need not fill the page cache.
+  void forget(const Tensor& tensor, uint64_t begin, uint64_t bytes) const;
 
  private:
   File file_;

@@ -1,0 +1,32 @@
+// From a Hugging Face directory into a model's memory: the tensors of the parameter table, as float32.
+//
+// The directory must hold exactly the model. Two liberties, because released checkpoints take them: the copies of the
+// shared tables that an MTP layer carries, and lm_head.weight of a tied model, may be there or not, but if they are
+// they must equal the shared table bit for bit; rotary_emb.inv_freq buffers of older exports are passed over.
+// Everything else is Error(bad_data) naming the tensor, what was expected and what was found.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/view.hpp"
+#include "checkpoint/hf_directory.hpp"
+#include "model/param_table.hpp"
+
+namespace tael {
+
+// Tensors that a directory may hold beside those of the table: the same numbers under another name.
+struct HfCopy {
+  std::string name;      // "model.layers.61.embed_tokens.weight"
+  std::string original;  // "model.embed_tokens.weight"
+};
+std::vector<HfCopy> hf_copies(const ParamTable& table);
+
+// Names, shapes and formats; reads numbers only to compare copies with their originals. FP8 is Error(bad_config).
+void check_hf_tensors(const HfDirectory& directory, const ParamTable& table);
+
+// check_hf_tensors, then fills params [table.size()] and gate_biases [table.bias_size()].
+void import_parameters(const HfDirectory& directory, const ParamTable& table, Vec<float> params,
+                       Vec<float> gate_biases);
+
+}  // namespace tael
