@@ -13,7 +13,7 @@ struct AdamwUpdate {
   Vec<T> weight, moment1, moment2;
   Vec<const T> grad;
   double lr = 0, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0, clip = 1;  // clip: the factor on the gradient
-  int64_t step = 1;  // from 1
+  int64_t step = 1;                                                                  // from 1
 };
 
 void adamw_update(const Stream& stream, const AdamwUpdate<float>& args);

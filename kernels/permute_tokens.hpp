@@ -10,9 +10,9 @@
 namespace tael {
 
 struct SortTokens {
-  Vec<int64_t> offset_E1;    // expert e owns rows [offset[e], offset[e + 1])
-  Mat<int32_t> position_TK;  // row of (token, its k-th expert)
-  Vec<int32_t> token_R;      // token of a row; R = T K
+  Vec<int64_t> offset_E1;        // expert e owns rows [offset[e], offset[e + 1])
+  Mat<int32_t> position_TK;      // row of (token, its k-th expert)
+  Vec<int32_t> token_R;          // token of a row; R = T K
   Mat<const int32_t> expert_TK;  // ascending in a row
 };
 
@@ -24,7 +24,8 @@ struct DispatchTokens {  // y[position[t, k]] = x[t]
 };
 
 template <class T>
-struct CombineTokens {  // y[t] = (accumulate ? y[t] : 0) + (sum over groups of (sum over the group's k of x[position[t, k]]))
+struct CombineTokens {  // y[t] = (accumulate ? y[t] : 0) + (sum over groups of (sum over the group's k of x[position[t,
+                        // k]]))
   Mat<T> y_TD;
   Mat<const T> x_RD;
   Mat<const int32_t> position_TK;

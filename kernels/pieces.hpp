@@ -8,6 +8,8 @@
 
 namespace tael {
 
+inline constexpr int64_t kMaxPieces = 64;
+
 template <class T>
 struct JoinPieces {  // y[m, n] = base[m, n] + (tree over p of x[p, m, n]); without a base (no data) the tree alone
   Mat<T> y_MN;  // may be the memory of base, or of x's piece 0

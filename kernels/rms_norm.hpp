@@ -1,22 +1,23 @@
 // RMSNorm over the last dimension: y = x * r * gain, r = 1 / sqrt(mean(x^2) + eps).
 //
 // Shapes: T tokens, D channels. Formats: T in and out, the mean of squares, r and gradients in acc_t<T>. Moves: 2 T D
-// elements each way. Numerics: a row's sum has a fixed order (16 interleaved chains by channel, then a tree), the same on
-// every instruction set. Source: arXiv 1910.07467; Hugging Face DeepseekV3RMSNorm.
+// elements each way. Numerics: a row's sum has a fixed order (16 interleaved chains by channel, then a tree), the same
+// on every instruction set. Source: arXiv 1910.07467; Hugging Face DeepseekV3RMSNorm.
 //
-// The gain's gradient is a sum over tokens, which sequence parallelism splits: per sequence of `sequence_length` rows, P
-// pieces (piece_begin) of one chain each in token order from zero, joined by the tree, then added to what is there,
+// The gain's gradient is a sum over tokens, which sequence parallelism splits: per sequence of `sequence_length` rows,
+// P pieces (piece_begin) of one chain each in token order from zero, joined by the tree, then added to what is there,
 // sequence after sequence. So it depends on neither micro-batches nor threads.
 #pragma once
 
 #include "kernels/isa.hpp"
+#include "kernels/pieces.hpp"
 
 namespace tael {
 
 template <class T>
 struct RmsNormForward {
   Mat<T> y_TD;
-  Vec<acc_t<T>> r_T;
+  Vec<acc_t<T>> r_T;  // may be empty: only backward needs it
   Mat<const T> x_TD;
   Vec<const T> gain_D;
   double eps = 1e-6;
@@ -41,8 +42,6 @@ struct RmsNormWeightGrad {  // dgain[d] += over sequences: tree over pieces of t
   int64_t sequence_length = 0;  // divides T
   int64_t pieces = 1;           // at most kMaxPieces
 };
-
-inline constexpr int64_t kMaxPieces = 64;
 
 void rms_norm_forward(const Stream& stream, const RmsNormForward<float>& args);
 void rms_norm_input_grad(const Stream& stream, const RmsNormInputGrad<float>& args);

@@ -1,9 +1,9 @@
-// Decoupled rotary embedding, interleaved as the released weights have it: the pair (2j, 2j + 1) of a head's rotary part is
-// a complex number, multiplied in place by (cos + i sin) of its position's angle j.
+// Decoupled rotary embedding, interleaved as the released weights have it: the pair (2j, 2j + 1) of a head's rotary
+// part is a complex number, multiplied in place by (cos + i sin) of its position's angle j.
 //
-// Rows are tokens; a row holds `heads` heads of `head_dim` numbers, the rotary part is the R numbers from `offset`. Row t
-// has position t modulo the table's length. `inverse` multiplies by the conjugate: the derivative. Source: DeepSeek-V3
-// inference/model.py apply_rotary_emb; Hugging Face with rope_interleave.
+// Rows are tokens; a row holds `heads` heads of `head_dim` numbers, the rotary part is the R numbers from `offset`. Row
+// t has position t modulo the table's length. `inverse` multiplies by the conjugate: the derivative. Source:
+// DeepSeek-V3 inference/model.py apply_rotary_emb; Hugging Face with rope_interleave.
 #pragma once
 
 #include "kernels/isa.hpp"

@@ -1,17 +1,20 @@
-// The gate: from logits to chosen experts and their weights, and back. DeepSeek-V3 report eq. 12-16 and 17-20, DeepSeek-V2
-// report section 2.2; Hugging Face modeling_deepseek_v3 / _v2; traps in the tests.
+// The gate: from logits to chosen experts and their weights, and back. DeepSeek-V3 report eq. 12-16 and 17-20,
+// DeepSeek-V2 report section 2.2; Hugging Face modeling_deepseek_v3 / _v2; traps in the tests.
 //
-// Scores s in float32: sigmoid(logit), or softmax over all experts. Choice scores c = s + bias (bias empty: s). With groups
-// (G consecutive groups of E / G): a group's score is the sum of its two largest c (GroupScore::top2_sum; one expert in a
-// group: that one) or its maximum; the best `topk_group` groups stay, all other experts are at minus infinity. The K
-// largest c are chosen. Ties go to the smaller number, of groups and of experts. Weights are the unbiased s of the chosen,
-// divided by (their sum + 1e-20) if `normalize`, times `scale`.
+// Scores s in float32: sigmoid(logit), or softmax over all experts. Choice scores c = s + bias (bias empty: s). With
+// groups (G consecutive groups of E / G): a group's score is the sum of its two largest c (GroupScore::top2_sum; one
+// expert in a group: that one) or its maximum; the best `topk_group` groups stay, all other experts are at minus
+// infinity. The K largest c are chosen. Ties go to the smaller number, of groups and of experts. Weights are the
+// unbiased s of the chosen, divided by (their sum + 1e-20) if `normalize`, times `scale`.
+//
+// A score that is not a number counts as minus infinity in the choice, so that K different experts are always chosen;
+// the token's weights show it. REQUIRES top_k <= topk_group * (E / groups) and that groups divides E.
 //
 // Outputs are per token in ascending order of expert. `counts_E` counts tokens per expert over all rows (overwritten).
 //
-// Balance loss, per sequence of `sequence_length` rows: alpha * sum over experts of f P, with f = E / (K S) * the number of
-// tokens whose unbiased, ungrouped top K holds the expert, and P = mean over tokens of s / sum(s). Its gradient goes
-// through P only. Needs two passes over a sequence; a sum over tokens is one chain in token order.
+// Balance loss, per sequence of `sequence_length` rows: alpha * sum over experts of f P, with f = E / (K S) * the
+// number of tokens whose unbiased, ungrouped top K holds the expert, and P = mean over tokens of s / (sum(s) + 1e-20).
+// Its gradient goes through P only. Needs two passes over a sequence; a sum over tokens is one chain in token order.
 #pragma once
 
 #include "kernels/isa.hpp"
@@ -50,8 +53,8 @@ struct RouteBackward {  // dlogit from the weights' gradient; the choice is held
 
 template <class T>
 struct BalanceForward {
-  Vec<double> loss_B;    // one per sequence, without alpha: sum over experts of f P
-  Mat<T> fraction_BE;    // f, needed backward
+  Vec<double> loss_B;  // one per sequence, without alpha: sum over experts of f P
+  Mat<T> fraction_BE;  // f, needed backward
   Mat<const T> score_TE;
   int64_t top_k = 1, sequence_length = 0;
 };

@@ -1,6 +1,6 @@
-// Sum of squares of every row of a matrix, in double, each row in the fixed 16-chain order of rms_norm.hpp. The caller adds
-// rows and tensors in table order, so that no owner of a piece matters. Also tells whether everything is finite (a sum of
-// squares in double of floats overflows only if one of them is not finite).
+// Sum of squares of every row of a matrix, in double, each row in the fixed 16-chain order of rms_norm.hpp. The caller
+// adds rows and tensors in table order, so that no owner of a piece matters. Also tells whether everything is finite (a
+// sum of squares in double of floats overflows only if one of them is not finite).
 #pragma once
 
 #include "kernels/isa.hpp"
