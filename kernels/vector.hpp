@@ -359,6 +359,33 @@ TAEL_INLINE double reduce_add(D16 a) {
   return reduce_lanes(lane, [](double x, double y) TAEL_INLINE_LAMBDA { return x + y; });
 }
 
+// dst[i, j] = src[j, i] for eight by eight numbers.
+#if defined(TAEL_ISA_AVX2) || defined(TAEL_ISA_AVX512)
+TAEL_INLINE void transpose8(float* dst, int64_t dst_pitch, const float* src, int64_t src_pitch) {
+  __m256 pair[8], quad[8];
+  for (int i = 0; i < 8; i += 2) {
+    const __m256 a = _mm256_loadu_ps(src + i * src_pitch), b = _mm256_loadu_ps(src + (i + 1) * src_pitch);
+    pair[i] = _mm256_unpacklo_ps(a, b);
+    pair[i + 1] = _mm256_unpackhi_ps(a, b);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    quad[i] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44);
+    quad[i + 1] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0xEE);
+    quad[i + 2] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
+    quad[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xEE);
+  }
+  for (int i = 0; i < 4; ++i) {
+    _mm256_storeu_ps(dst + i * dst_pitch, _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x20));
+    _mm256_storeu_ps(dst + (i + 4) * dst_pitch, _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x31));
+  }
+}
+#else
+TAEL_INLINE void transpose8(float* dst, int64_t dst_pitch, const float* src, int64_t src_pitch) {
+  for (int i = 0; i < 8; ++i)
+    for (int j = 0; j < 8; ++j) dst[i * dst_pitch + j] = src[j * src_pitch + i];
+}
+#endif
+
 // e^x within about one ulp. Above 88.72283 it is infinite, below -87.33654 (where the result would leave the normal
 // numbers) it is zero; NaN stays NaN. x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial in r, and n into the exponent.
 TAEL_INLINE F16 exp(F16 x) {
