@@ -1,0 +1,117 @@
+#include "trainer/console.hpp"
+
+#include <fmt/core.h>
+
+#include <cmath>
+
+namespace tael {
+namespace {
+
+constexpr std::string_view kPlain, kDim = "\033[2m", kBold = "\033[1m", kGreen = "\033[32m", kYellow = "\033[33m",
+                                   kRed = "\033[31m", kReset = "\033[0m";
+constexpr int kHeadEveryOnTerminal = 40, kHeadEveryInFile = 500;
+
+// A number in `width` characters whatever its size: `decimals` of them where that fits, else as 1.2e+34; "nan", "inf".
+std::string fixed(double x, int width, int decimals) {
+  std::string text = fmt::format("{:{}.{}f}", x, width, decimals);
+  if (static_cast<int>(text.size()) > width) text = fmt::format("{:{}.{}e}", x, width, 1);
+  return text;
+}
+
+std::string optional_fixed(const std::optional<double>& x, int width, int decimals, double scale = 1.0) {
+  return x ? fixed(*x * scale, width, decimals) : fmt::format("{:>{}}", "-", width);
+}
+
+}  // namespace
+
+bool use_color(ColorMode mode, bool is_terminal, const char* no_color, const char* term) {
+  if (mode != ColorMode::automatic) return mode == ColorMode::always;
+  const bool refused = no_color != nullptr && *no_color != '\0';
+  const bool dumb = term == nullptr || *term == '\0' || std::string_view(term) == "dumb";
+  return is_terminal && !refused && !dumb;
+}
+
+std::string grouped(int64_t n) {
+  std::string digits = std::to_string(n);
+  for (int64_t i = static_cast<int64_t>(digits.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3)
+    digits.insert(static_cast<size_t>(i), 1, ',');
+  return digits;
+}
+
+std::string counted(double n, int width) {
+  if (!std::isfinite(n)) return fmt::format("{}", n);
+  if (std::fabs(n) < 1e15) {
+    const std::string text = grouped(std::llround(n));
+    if (static_cast<int>(text.size()) <= width) return text;
+  }
+  constexpr struct {
+    double size;
+    const char* unit;
+  } kUnits[] = {{1e3, "k"}, {1e6, "M"}, {1e9, "B"}, {1e12, "T"}};
+  for (const auto& [size, unit] : kUnits) {
+    const double scaled = std::fabs(n) / size;
+    if (scaled < 999.95) {
+      const int decimals = scaled < 9.9995 ? 3 : scaled < 99.995 ? 2 : 1;
+      return fmt::format("{:.{}f}{}", n / size, decimals, unit);
+    }
+  }
+  return fmt::format("{:.2e}", n);
+}
+
+std::string duration(double seconds) {
+  if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e11) return "-";
+  const int64_t s = std::llround(seconds);
+  if (s < 3600) return fmt::format("{:02}:{:02}", s / 60, s % 60);
+  if (s < 86400) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+  return fmt::format("{}d{:02}h", s / 86400, s / 3600 % 24);
+}
+
+std::string Console::head() const {
+  return fmt::format("{:>8} {:>9}{}{:>9} {:>9} {:>9} {:>9} {:>7} {:>6} {:>7}{} {:>9}", "step", "loss",
+                     options_.mtp ? fmt::format(" {:>8} ", "mtp") : " ", "gnorm", "lr", "tokens", "tok/s", "ms", "mfu",
+                     "mem", options_.experts ? fmt::format(" {:>6}", "maxvio") : "", "left");
+}
+
+std::string Console::line(const StepReport& r, double seconds_left) const {
+  const std::string mtp = options_.mtp ? fmt::format(" {} ", optional_fixed(r.mtp_loss, 8, 5)) : " ";
+  const std::string balance = options_.experts ? fmt::format(" {}", optional_fixed(r.max_violation, 6, 3)) : "";
+  const std::string mfu = r.mfu ? fmt::format("{}%", fixed(*r.mfu * 100, 5, 1)) : fmt::format("{:>6}", "-");
+  return fmt::format("{:>8} {}{}{} {:>9.2e} {:>9} {:>9} {} {} {}G{} {:>9}", counted(static_cast<double>(r.step), 8),
+                     fixed(r.loss, 9, 5), mtp, fixed(r.grad_norm, 9, 4), r.lr,
+                     counted(static_cast<double>(r.tokens), 9), counted(r.tokens_per_s, 9),
+                     fixed(r.step_ms, 7, r.step_ms < 1000 ? 1 : 0), mfu, fixed(r.peak_gib, 6, 2), balance,
+                     duration(seconds_left));
+}
+
+std::string Console::line(const EvalReport& r) const {
+  std::string text = fmt::format("   valid  step {}  loss {:.5f}  ppl {:.3f}", grouped(r.step), r.loss, r.ppl);
+  if (r.bits_per_byte) text += fmt::format("  bits/byte {:.4f}", *r.bits_per_byte);
+  return text + fmt::format("  ({} targets)", grouped(r.targets));
+}
+
+void Console::print(std::string_view color, std::string_view text) {
+  const bool paint = options_.color && !color.empty();
+  fmt::print(options_.out, "{}{}{}\n", paint ? color : "", text, paint ? kReset : "");
+  std::fflush(options_.out);
+}
+
+void Console::fact(std::string_view name, std::string_view text) {
+  print(kPlain,
+        options_.color ? fmt::format("{}{:<9}{}{}", kBold, name, kReset, text) : fmt::format("{:<9}{}", name, text));
+}
+
+void Console::step(const StepReport& report, double seconds_left) {
+  if (!head_printed_ || lines_ >= (options_.is_terminal ? kHeadEveryOnTerminal : kHeadEveryInFile)) {
+    print(kDim, head());
+    head_printed_ = true;
+    lines_ = 0;
+  }
+  ++lines_;
+  print(kPlain, line(report, seconds_left));
+}
+
+void Console::eval(const EvalReport& report) { print(kGreen, line(report)); }
+void Console::warn(std::string_view text) { print(kYellow, fmt::format("! {}", text)); }
+void Console::error(std::string_view text) { print(kRed, fmt::format("tael: {}", text)); }
+
+}  // namespace tael

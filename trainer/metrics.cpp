@@ -1,0 +1,87 @@
+#include "trainer/metrics.hpp"
+
+#include <fmt/core.h>
+
+#include <cmath>
+#include <ctime>
+
+#include "base/json.hpp"
+
+namespace tael {
+
+std::string iso_time(Clock::time_point time) {
+  const auto since = std::chrono::floor<std::chrono::milliseconds>(time.time_since_epoch());
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(since);
+  const std::time_t unix_time = seconds.count();
+  std::tm utc{};
+  gmtime_r(&unix_time, &utc);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
+                     utc.tm_hour, utc.tm_min, utc.tm_sec, (since - seconds).count());
+}
+
+// One object on its way to the file.
+struct MetricsFile::Line {
+  JsonWriter json;
+  std::vector<std::string_view> nonfinite;
+
+  Line(Clock::time_point time, int64_t attempt, int64_t step, int64_t tokens, std::string_view kind) {
+    json.begin_object().field("t", iso_time(time)).field("attempt", attempt).field("step", step);
+    json.field("tokens", tokens).field("kind", kind);
+  }
+  void number(std::string_view name, double value) {
+    json.field(name, value);
+    if (!std::isfinite(value)) nonfinite.push_back(name);
+  }
+  void number(std::string_view name, int64_t value) { json.field(name, value); }
+};
+
+MetricsFile::MetricsFile(const std::string& path, int64_t attempt) : file_(File::create(path)), attempt_(attempt) {}
+
+void MetricsFile::append(Line& line) {
+  if (!line.nonfinite.empty()) {
+    line.json.key("nonfinite").begin_array();
+    for (const std::string_view name : line.nonfinite) line.json.value(name);
+    line.json.end_array();
+  }
+  line.json.end_object();
+  const std::string text = line.json.text() + '\n';
+  file_.write_at(size_, text.data(), text.size());
+  size_ += text.size();
+}
+
+template <class Report>
+void MetricsFile::write_report(const Report& report, std::string_view kind, Clock::time_point time) {
+  Line line(time, attempt_, report.step, report.tokens, kind);
+  report.visit([&](std::string_view name, auto value) { line.number(name, value); });
+  append(line);
+}
+
+void MetricsFile::write(const StepReport& report, Clock::time_point time) { write_report(report, "step", time); }
+void MetricsFile::write(const EvalReport& report, Clock::time_point time) { write_report(report, "eval", time); }
+
+void MetricsFile::write_event(int64_t step, int64_t tokens, std::string_view text, Clock::time_point time) {
+  Line line(time, attempt_, step, tokens, "event");
+  line.json.field("message", text);
+  append(line);
+}
+
+void MetricsFile::write_end(int64_t step, int64_t tokens, std::string_view state, Clock::time_point time) {
+  Line line(time, attempt_, step, tokens, "end");
+  line.json.field("state", state);
+  append(line);
+}
+
+void write_status(const std::string& path, const RunStatus& status, Clock::time_point time) {
+  JsonWriter json(JsonWriter::Style::pretty);
+  json.begin_object().field("t", iso_time(time)).field("state", status.state).field("step", status.step);
+  json.field("steps", status.steps).field("tokens", status.tokens).field("device_hours", status.device_hours);
+  json.key("eta");
+  if (status.eta_s)
+    json.value(*status.eta_s);
+  else
+    json.null();
+  json.end_object();
+  replace_file(path, json.text() + '\n');
+}
+
+}  // namespace tael

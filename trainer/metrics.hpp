@@ -1,0 +1,62 @@
+// RUN/metrics.jsonl, the record of a run, and RUN/status.json, what it is doing now.
+//
+// metrics.jsonl is append only, one object a line: t attempt step tokens kind, then flat names
+// (trainer/step_report.hpp). Numbers are the shortest text that reads back the same; one that is not finite is null and
+// is named in the list `nonfinite`. A line reaches the file in one write; sync() brings the file to the disk. Rank 0
+// alone writes. All failures are Error(io). Not for several threads at once.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/file.hpp"
+#include "trainer/step_report.hpp"
+
+namespace tael {
+
+using Clock = std::chrono::system_clock;
+
+std::string iso_time(Clock::time_point time);  // 2026-11-24T08:06:55.123Z, milliseconds cut off
+
+class MetricsFile {
+ public:
+  // Creates the file, which must not exist. `attempt` counts the starts of the run from 1.
+  MetricsFile(const std::string& path, int64_t attempt);
+
+  void write(const StepReport& report, Clock::time_point time);  // kind "step"
+  void write(const EvalReport& report, Clock::time_point time);  // kind "eval"
+  // kind "event": something that happened, such as a changed setting; `text` under the name "message".
+  void write_event(int64_t step, int64_t tokens, std::string_view text, Clock::time_point time);
+  // kind "end": the last line of an attempt, with the state of status.json under the name "state".
+  void write_end(int64_t step, int64_t tokens, std::string_view state, Clock::time_point time);
+
+  void sync() const { file_.sync(); }
+
+ private:
+  struct Line;
+  template <class Report>
+  void write_report(const Report& report, std::string_view kind, Clock::time_point time);
+  void append(Line& line);
+
+  File file_;
+  int64_t attempt_;
+  uint64_t size_ = 0;
+};
+
+struct RunStatus {
+  std::string state;  // starting, running, done, stopped, failed
+  int64_t step = 0, steps = 0;
+  int64_t tokens = 0;
+  double device_hours = 0;
+  std::optional<double> eta_s = std::nullopt;  // seconds until the last step; nothing: not known
+};
+
+// Replaces `path` so that a reader sees the old object or the new one.
+void write_status(const std::string& path, const RunStatus& status, Clock::time_point time);
+
+}  // namespace tael
