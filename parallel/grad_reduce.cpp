@@ -55,9 +55,10 @@ void reduce_piece(const Stream& stream, Comm& comm, Vec<float> received, Vec<flo
 
 std::string_view name_of(Reduction reduction) { return reduction == Reduction::canonical ? "canonical" : "fast"; }
 
-GradReduceScratch plan_grad_reduce(Arena& arena, Reduction reduction, int64_t elements, int ranks) {
+GradReduceScratch plan_grad_reduce(Arena& arena, Reduction reduction, int64_t elements, int ranks, int64_t piece) {
+  CHECK(piece >= 2 && elements >= 0, "pieces of {}, {} elements", piece, elements);
   if (reduction == Reduction::fast || ranks == 1) return {};
-  return {.received = arena.vec<float>((std::min(elements, kGradReducePiece) + 1) / 2)};
+  return {.received = arena.vec<float>((std::min(elements, piece) + 1) / 2)};
 }
 
 void reduce_gradients(const Stream& stream, Comm& comm, Reduction reduction, const GradReduceScratch& scratch,
@@ -69,10 +70,10 @@ void reduce_gradients(const Stream& stream, Comm& comm, Reduction reduction, con
     return;
   }
   CHECK(std::has_single_bit(static_cast<unsigned>(comm.size())), "canonical sums over {} ranks", comm.size());
-  CHECK(scratch.received.size() >= (std::min(grads.size(), kGradReducePiece) + 1) / 2, "scratch of {} for {} elements",
-        scratch.received.size(), grads.size());
-  for (int64_t begin = 0; begin < grads.size(); begin += kGradReducePiece)
-    reduce_piece(stream, comm, scratch.received, part(grads, begin, std::min(grads.size(), begin + kGradReducePiece)));
+  const int64_t length = 2 * scratch.received.size();
+  CHECK(length > 0 || grads.size() == 0, "no scratch for {} elements", grads.size());
+  for (int64_t begin = 0; begin < grads.size(); begin += length)
+    reduce_piece(stream, comm, scratch.received, part(grads, begin, std::min(grads.size(), begin + length)));
 }
 
 void sum_lane_values(Comm& comm, Mat<const double> lane_values_LV, Mat<double> all_LV, Vec<double> sums_V) {

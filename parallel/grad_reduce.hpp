@@ -23,16 +23,17 @@ enum class Reduction : uint8_t { canonical, fast };
 
 std::string_view name_of(Reduction reduction);
 
-// Scratch of reduce_gradients.
+// Scratch of reduce_gradients. A gradient goes in pieces of twice its size, so that it stays small: pieces of 8 MiB are
+// long enough for any wire. Empty for one rank and under `fast`.
 struct GradReduceScratch {
   Vec<float> received;
 };
-// A gradient goes in pieces of this many floats (8 MiB), so scratch is at most half of it.
-inline constexpr int64_t kGradReducePiece = int64_t{2} << 20;
-GradReduceScratch plan_grad_reduce(Arena& arena, Reduction reduction, int64_t elements, int ranks);
+inline constexpr int64_t kGradReducePiece = int64_t{2} << 20;  // floats
+GradReduceScratch plan_grad_reduce(Arena& arena, Reduction reduction, int64_t elements, int ranks,
+                                   int64_t piece = kGradReducePiece);
 
-// Collective, in place: afterwards every rank holds the sum over ranks. `grads` has the planned number of elements or
-// fewer. Not a mean: the loss is divided by the global number of tokens before backward.
+// Collective, in place: afterwards every rank holds the sum over ranks. Not a mean: the loss is divided by the global
+// number of tokens before backward.
 void reduce_gradients(const Stream& stream, Comm& comm, Reduction reduction, const GradReduceScratch& scratch,
                       Vec<float> grads);
 
