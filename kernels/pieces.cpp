@@ -1,5 +1,7 @@
 #include "kernels/pieces.hpp"
 
+#include <cstring>
+
 #include "kernels/gemm.hpp"
 #include "kernels/vector.hpp"
 
@@ -58,7 +60,13 @@ void add_to(const Stream& stream, const AddTo<float>& args) {
   });
 }
 
+void copy_rows(const Stream& stream, const CopyRows<float>& args) {
+  const size_t bytes = static_cast<size_t>(args.y_MN.dim[1]) * sizeof(float);
+  for_rows(stream, args.y_MN.dim[0], [&](int64_t m) { std::memcpy(args.y_MN.row(m), args.x_MN.row(m), bytes); });
+}
+
 }  // namespace tael::TAEL_ISA
 
 TAEL_KERNEL(join_pieces, JoinPieces<float>)
 TAEL_KERNEL(add_to, AddTo<float>)
+TAEL_KERNEL(copy_rows, CopyRows<float>)

@@ -1,0 +1,391 @@
+#include "model/shape_fields.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "model/param_table.hpp"
+
+namespace tael {
+
+namespace {
+
+// Token numbers are int32, and every product of two dimensions fits 64 bits; longer products are checked where made.
+constexpr int64_t kLargest = (int64_t{1} << 31) - 1;
+
+// kimi_k2 is DeepSeek-V3's architecture under another name.
+constexpr std::array<Word<ModelType>, 3> kModelTypes = {{{"deepseek_v3", ModelType::deepseek_v3},
+                                                         {"deepseek_v2", ModelType::deepseek_v2},
+                                                         {"kimi_k2", ModelType::deepseek_v3}}};
+constexpr std::array<Word<ScoringFunc>, 2> kScoringFuncs = {
+    {{"sigmoid", ScoringFunc::sigmoid}, {"softmax", ScoringFunc::softmax}}};
+constexpr std::array<Word<TopkMethod>, 3> kTopkMethods = {{{"noaux_tc", TopkMethod::noaux_tc},
+                                                           {"group_limited_greedy", TopkMethod::group_limited_greedy},
+                                                           {"greedy", TopkMethod::greedy}}};
+
+// A whole number that config.json also writes as null.
+struct NullIs {
+  Integer kind;
+  int64_t null_value;
+  std::string expected() const { return kind.expected(); }
+  void read(const ConfigNode& node, int64_t& value) const {
+    if (node.is_null()) {
+      value = null_value;
+    } else {
+      kind.read(node, value);
+    }
+  }
+  ConfigNode write(int64_t value) const { return kind.write(value); }
+};
+
+// rope_scaling: {type: yarn, ...} or null; and transformers 5's rope_parameters, which also holds rope_theta. A map
+// without a type changes single values of the scaling that is there already.
+struct RopeKind {
+  std::string expected() const { return "null or {type: yarn, factor, original_max_position_embeddings, ...}"; }
+
+  void read(const ConfigNode& node, ModelFields& fields) const {
+    if (node.is_null()) {
+      fields.shape.rope_scaling.reset();
+      fields.rope_theta_of_scaling.reset();
+      return;
+    }
+    if (!node.is_map()) refuse(node, expected());
+    const ConfigNode* type = node.find("type");
+    const ConfigNode* rope_type = node.find("rope_type");
+    RopeScaling scaling;
+    if (type == nullptr && rope_type == nullptr) {
+      if (!fields.shape.rope_scaling) refuse(node, "a type (yarn) in it");
+      scaling = *fields.shape.rope_scaling;
+    }
+    bool none = false;
+    for (const ConfigNode* word : {type, rope_type}) {
+      if (word == nullptr) continue;
+      const bool is_default = word->is_scalar() && word->scalar == "default";
+      if (!is_default && !(word->is_scalar() && word->scalar == "yarn")) refuse(*word, "type yarn");
+      none = none || is_default;
+    }
+    std::optional<double> theta;
+    const double no_limit = Real{}.max;
+    struct Part {
+      std::string_view name;
+      double* target;
+      Real kind;
+    };
+    const std::array<Part, 5> parts = {{{"factor", &scaling.factor, Real{1}},
+                                        {"beta_fast", &scaling.beta_fast, Real{0, no_limit, true}},
+                                        {"beta_slow", &scaling.beta_slow, Real{0, no_limit, true}},
+                                        {"mscale", &scaling.mscale, Real{0}},
+                                        {"mscale_all_dim", &scaling.mscale_all_dim, Real{0}}}};
+    for (size_t i = 0; i < node.keys.size(); ++i) {
+      const std::string& key = node.keys[i].scalar;
+      if (key == "type" || key == "rope_type") continue;
+      const auto part = std::find_if(parts.begin(), parts.end(), [&](const Part& p) { return p.name == key; });
+      if (part != parts.end()) {
+        read_part(node.items[i], part->name, part->kind, *part->target);
+      } else if (key == "original_max_position_embeddings") {
+        read_part(node.items[i], key, Integer{1, kLargest}, scaling.original_max_position_embeddings);
+      } else if (key == "rope_theta") {
+        read_part(node.items[i], key, Real{0, no_limit, true}, theta.emplace());
+      } else {
+        refuse_key(node.keys[i]);
+      }
+    }
+    if (type != nullptr || rope_type != nullptr) {
+      for (const std::string_view needed : {"factor", "original_max_position_embeddings"}) {
+        if (!none && node.find(needed) == nullptr) refuse(node, fmt::format("{} in it", needed));
+      }
+    }
+    if (scaling.beta_fast < scaling.beta_slow) refuse(node, "beta_fast of at least beta_slow");
+    fields.rope_theta_of_scaling = theta;
+    if (none) {
+      fields.shape.rope_scaling.reset();
+    } else {
+      fields.shape.rope_scaling = scaling;
+    }
+  }
+
+  ConfigNode write(const ModelFields& fields) const {
+    if (!fields.shape.rope_scaling) return {};
+    const RopeScaling& s = *fields.shape.rope_scaling;
+    ConfigNode map = ConfigNode::map();
+    map.set("type", ConfigNode::text("yarn"));
+    map.set("factor", Real{}.write(s.factor));
+    map.set("original_max_position_embeddings", Integer{}.write(s.original_max_position_embeddings));
+    map.set("beta_fast", Real{}.write(s.beta_fast));
+    map.set("beta_slow", Real{}.write(s.beta_slow));
+    map.set("mscale", Real{}.write(s.mscale));
+    map.set("mscale_all_dim", Real{}.write(s.mscale_all_dim));
+    return map;
+  }
+
+ private:
+  template <class T, class K>
+  static void read_part(const ConfigNode& node, std::string_view name, const K& kind, T& value) {
+    try {
+      kind.read(node, value);
+    } catch (BadValue& bad) {
+      bad.expected = fmt::format("for {} {}", name, bad.expected);
+      throw;
+    }
+  }
+  [[noreturn]] static void refuse_key(const ConfigNode& key) {
+    static constexpr std::array<std::string_view, 9> kNames = {
+        "type",   "rope_type",      "factor",    "original_max_position_embeddings", "beta_fast", "beta_slow",
+        "mscale", "mscale_all_dim", "rope_theta"};
+    throw BadValue{key.origin, "only known names in it",
+                   fmt::format("{}; the nearest known one is {}", key_in_words(key), nearest_of(key.scalar, kNames))};
+  }
+};
+
+// How released weights are stored. It does not change the model that is trained from scratch.
+struct QuantizationKind {
+  std::string expected() const { return "null or a map with quant_method fp8"; }
+  void read(const ConfigNode& node, bool& fp8) const {
+    fp8 = false;
+    if (node.is_null()) return;
+    const ConfigNode* method = node.find("quant_method");
+    if (method == nullptr || !method->is_scalar() || method->scalar != "fp8") refuse(node, expected());
+    fp8 = true;
+  }
+  ConfigNode write(bool) const { return {}; }
+};
+
+constexpr std::string_view kIgnored[] = {"architectures",
+                                         "auto_map",
+                                         "torch_dtype",
+                                         "dtype",
+                                         "transformers_version",
+                                         "use_cache",
+                                         "pad_token_id",
+                                         "ep_size",
+                                         "pretraining_tp",
+                                         "seq_aux",
+                                         "aux_loss_alpha",
+                                         "head_dim",
+                                         "qk_head_dim",
+                                         "_name_or_path",
+                                         "output_attentions",
+                                         "output_hidden_states",
+                                         "return_dict",
+                                         "is_encoder_decoder",
+                                         "id2label",
+                                         "label2id",
+                                         "problem_type",
+                                         "chunk_size_feed_forward"};
+
+}  // namespace
+
+void describe(ModelFields& fields, FieldVisitor& v) {
+  ModelShape& s = fields.shape;
+  const Integer size{1, kLargest}, size_or_none{0, kLargest};
+  const double no_limit = Real{}.max;
+  v.field("preset", fields.preset, Text{"the name of a file in configs/models"},
+          "Start from this model; the keys beside it are deviations, listed at start.", FieldUse::input_only);
+  v.field("model_type", s.model_type, Choice(kModelTypes), "Whose modelling code the model equals.");
+  v.field("vocab_size", s.vocab_size, size, "Rows of the embedding; at least 259 for the tokenizer bytes.");
+  v.field("hidden_size", s.hidden_size, size, "Width of the residual stream.");
+  v.field("intermediate_size", s.intermediate_size, size_or_none, "Width of a dense FFN.");
+  v.field("moe_intermediate_size", s.moe_intermediate_size, NullIs{size_or_none, 0}, "Width of one expert.");
+  v.field("num_hidden_layers", s.num_hidden_layers, Integer{1, 100'000}, "Layers, MTP not counted.");
+  v.field("num_nextn_predict_layers", s.num_nextn_predict_layers, NullIs{Integer{0, 2}, 0},
+          "MTP depth: modules that predict one token further each.");
+  v.field("num_attention_heads", s.num_attention_heads, size, "Attention heads.");
+  v.field("num_key_value_heads", fields.num_key_value_heads, or_null(size),
+          "The same number: every head of MLA has its own keys and values.", FieldUse::input_only);
+  v.field("q_lora_rank", s.q_lora_rank, or_null(size), "Width of the query latent; null: a plain q_proj.");
+  v.field("kv_lora_rank", s.kv_lora_rank, size, "Width of the key-value latent.");
+  v.field("qk_nope_head_dim", s.qk_nope_head_dim, size, "Part of a head's query and key without rotation.");
+  v.field("qk_rope_head_dim", s.qk_rope_head_dim, size, "Rotated part, one key for all heads; even.");
+  v.field("v_head_dim", s.v_head_dim, size, "Width of a head's value.");
+  v.field("n_routed_experts", s.n_routed_experts, NullIs{size_or_none, 0}, "Routed experts of a layer; 0: all dense.");
+  v.field("n_shared_experts", s.n_shared_experts, NullIs{size_or_none, 0},
+          "Shared experts, one FFN of their total width.");
+  v.field("num_experts_per_tok", s.num_experts_per_tok, NullIs{size_or_none, 0}, "Routed experts at work for a token.");
+  v.field("n_group", s.n_group, NullIs{size, 1}, "Groups of consecutive experts.");
+  v.field("topk_group", s.topk_group, NullIs{size, 1}, "Groups a token may use (the paper's node limit M).");
+  v.field("norm_topk_prob", s.norm_topk_prob, Boolean{}, "Divide a token's weights by their sum.");
+  v.field("routed_scaling_factor", s.routed_scaling_factor, Real{}, "Factor on the routed experts' weights.");
+  v.field("scoring_func", s.scoring_func, Choice(kScoringFuncs), "From the gate's logits to scores.");
+  v.field(
+      "topk_method", s.topk_method, Choice(kTopkMethods),
+      "noaux_tc: bias for the choice, groups by their two best; group_limited_greedy: groups by their best; greedy: "
+      "no groups.");
+  v.field("first_k_dense_replace", s.first_k_dense_replace, Integer{0, 100'000}, "First layers that are dense.");
+  v.field("moe_layer_freq", s.moe_layer_freq, Integer{1, 100'000}, "Every how manieth layer after them is MoE.");
+  v.field("rms_norm_eps", s.rms_norm_eps, Real{0, no_limit, true},
+          "Epsilon of the norms; the two latent norms keep 1e-6.");
+  v.field("rope_theta", s.rope_theta, Real{0, no_limit, true}, "Base of the rotary frequencies.");
+  v.field("rope_scaling", fields, RopeKind{}, "YaRN, or null; belongs to the model, whatever length a run uses.");
+  v.field("rope_parameters", fields, RopeKind{}, "transformers 5's name for rope_theta and rope_scaling together.",
+          FieldUse::input_only);
+  v.field("max_position_embeddings", s.max_position_embeddings, size, "Longest sequence.");
+  v.field("initializer_range", s.initializer_range, Real{0}, "Standard deviation of the initial weights.");
+  v.field("tie_word_embeddings", s.tie_word_embeddings, Boolean{}, "One table for embedding and head.");
+  v.field("bos_token_id", s.bos_token_id, NullIs{size_or_none, 0}, "Carried to config.json of the trained model.");
+  v.field("eos_token_id", s.eos_token_id, NullIs{size_or_none, 1}, "Carried to config.json of the trained model.");
+  v.field("quantization_config", fields.fp8_weights, QuantizationKind{},
+          "How released weights are stored; no effect on a model trained from scratch.", FieldUse::input_only);
+  v.constant("hidden_act", "silu", "the only activation that is built");
+  v.constant("attention_bias", "false", "the only form that is built");
+  v.constant("mlp_bias", "false", "the only form that is built");
+  v.constant("attention_dropout", "0", "dropout is not built");
+  v.constant("rope_interleave", "true", "rotation of adjacent pairs, as the released weights have it");
+  for (const std::string_view key : kIgnored) v.ignored(key);
+}
+
+namespace {
+
+class ShapeCheck {
+ public:
+  ShapeCheck(const ModelFields& fields, const Reading& reading, const std::string& path)
+      : fields_(fields), s_(fields.shape), reading_(reading), path_(path) {}
+
+  void run() const {
+    dimensions_are_given();
+    attention();
+    experts();
+    mtp();
+    sizes();
+  }
+
+ private:
+  std::string key(std::string_view name) const {
+    return path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
+  }
+  template <class... Args>
+  [[noreturn]] void refuse(std::string_view name, fmt::format_string<Args...> format, Args&&... args) const {
+    const std::string message = fmt::format(format, std::forward<Args>(args)...);
+    const Origin origin = reading_.origin(key(name));
+    if (!origin.source) fail(Exit::bad_config, "{}: {}", key(name), message);
+    fail_at(origin, "{}: {}", key(name), message);
+  }
+
+  void dimensions_are_given() const {
+    for (const std::string_view name :
+         {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "q_lora_rank", "kv_lora_rank",
+          "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"}) {
+      if (reading_.given(key(name))) continue;
+      refuse(name, "must be given{}", name == "q_lora_rank" ? " (null: a plain query projection)" : "");
+    }
+    int64_t dense = 0;
+    for (int64_t i = 0; i < s_.num_hidden_layers; ++i) dense += !s_.is_moe_layer(i);
+    if (dense > 0 && s_.intermediate_size == 0) {
+      refuse("intermediate_size", "must be given: {} of {} layers are dense", dense, s_.num_hidden_layers);
+    }
+    if (s_.n_routed_experts == 0) return;
+    for (const auto& [name, value] : {std::pair{"moe_intermediate_size", s_.moe_intermediate_size},
+                                      std::pair{"num_experts_per_tok", s_.num_experts_per_tok}}) {
+      if (value == 0) refuse(name, "must be given: n_routed_experts is {}", s_.n_routed_experts);
+    }
+  }
+
+  void attention() const {
+    if (s_.qk_rope_head_dim % 2 != 0) {
+      refuse("qk_rope_head_dim", "{} is odd; rotation takes pairs, so the nearest that fits is {}", s_.qk_rope_head_dim,
+             s_.qk_rope_head_dim + 1);
+    }
+    if (fields_.num_key_value_heads && *fields_.num_key_value_heads != s_.num_attention_heads) {
+      refuse("num_key_value_heads", "{} differs from num_attention_heads {}; MLA has one key per head, so give {}",
+             *fields_.num_key_value_heads, s_.num_attention_heads, s_.num_attention_heads);
+    }
+    if (fields_.rope_theta_of_scaling && reading_.given(key("rope_theta")) &&
+        *fields_.rope_theta_of_scaling != s_.rope_theta) {
+      refuse("rope_theta", "{} differs from the {} beside the scaling", shortest(s_.rope_theta),
+             shortest(*fields_.rope_theta_of_scaling));
+    }
+  }
+
+  void experts() const {
+    const int64_t experts = s_.n_routed_experts, groups = s_.n_group;
+    if (experts == 0) return;
+    if (s_.num_experts_per_tok > experts) {
+      refuse("num_experts_per_tok", "{} of {} experts (n_routed_experts); at most all of them", s_.num_experts_per_tok,
+             experts);
+    }
+    if (s_.topk_method == TopkMethod::noaux_tc && s_.scoring_func != ScoringFunc::sigmoid) {
+      refuse("scoring_func", "softmax with topk_method noaux_tc; the bias of noaux_tc needs sigmoid");
+    }
+    if (s_.topk_method != TopkMethod::noaux_tc && s_.scoring_func != ScoringFunc::softmax) {
+      refuse("scoring_func", "sigmoid with topk_method {}; without a bias the gate is softmax",
+             Choice(kTopkMethods).name(s_.topk_method));
+    }
+    if (s_.topk_method == TopkMethod::greedy) return;  // no groups
+    if (experts % groups != 0) {
+      refuse("n_group", "{} groups do not divide n_routed_experts {}; the nearest that fits is {}", groups, experts,
+             nearest_divisor(experts, groups));
+    }
+    if (s_.topk_group > groups) {
+      refuse("topk_group", "{} groups of n_group {}; at most all of them", s_.topk_group, groups);
+    }
+    const int64_t reachable = s_.topk_group * (experts / groups);
+    if (s_.num_experts_per_tok > reachable) {
+      refuse("num_experts_per_tok", "{} experts do not fit in topk_group {} groups of {} experts; at most {}",
+             s_.num_experts_per_tok, s_.topk_group, experts / groups, reachable);
+    }
+    if (s_.topk_method == TopkMethod::noaux_tc && groups > 1 && experts / groups < 2) {
+      refuse("n_group", "{} groups of one expert; noaux_tc scores a group by its two best", groups);
+    }
+    if (s_.first_k_dense_replace > s_.num_hidden_layers) {
+      refuse("first_k_dense_replace", "{} dense layers of num_hidden_layers {}", s_.first_k_dense_replace,
+             s_.num_hidden_layers);
+    }
+  }
+
+  // The table has a row per tensor: what could not be listed is refused before it is made.
+  void sizes() const {
+    constexpr int64_t kMostTensors = 4'000'000;
+    const int64_t per_layer = 20 + 3 * s_.n_routed_experts;  // each factor below 2^31
+    if (s_.total_layers() > kMostTensors / per_layer) {
+      refuse("num_hidden_layers", "{} layers of {} tensors; a model has at most {} tensors", s_.total_layers(),
+             per_layer, kMostTensors);
+    }
+    count_parameters(s_);  // fails when the sizes overflow
+  }
+
+  void mtp() const {
+    if (s_.num_nextn_predict_layers == 0 || s_.n_routed_experts == 0) return;
+    if (!s_.is_moe_layer(s_.num_hidden_layers - 1)) {
+      refuse("num_nextn_predict_layers", "{} MTP modules are MoE layers like the last layer, but that one is dense",
+             s_.num_nextn_predict_layers);
+    }
+  }
+
+  static int64_t nearest_divisor(int64_t number, int64_t wanted) {
+    for (int64_t distance = 1; distance < wanted; ++distance) {
+      if (number % (wanted - distance) == 0) return wanted - distance;
+      if (wanted + distance <= number && number % (wanted + distance) == 0) return wanted + distance;
+    }
+    return 1;
+  }
+
+  const ModelFields& fields_;
+  const ModelShape& s_;
+  const Reading& reading_;
+  const std::string& path_;
+};
+
+}  // namespace
+
+void complete_and_check(ModelFields& fields, const Reading& reading, const std::string& path) {
+  const auto given = [&](std::string_view name) {
+    return reading.given(path.empty() ? std::string(name) : fmt::format("{}.{}", path, name));
+  };
+  ModelShape& s = fields.shape;
+  // The defaults of the two released configuration classes.
+  if (s.model_type == ModelType::deepseek_v2) {
+    if (!given("scoring_func")) s.scoring_func = ScoringFunc::softmax;
+    if (!given("topk_method")) s.topk_method = TopkMethod::greedy;
+    if (!given("norm_topk_prob")) s.norm_topk_prob = false;
+  }
+  if (fields.rope_theta_of_scaling && !given("rope_theta")) s.rope_theta = *fields.rope_theta_of_scaling;
+  ShapeCheck(fields, reading, path).run();
+}
+
+ModelFields read_model_json(std::string_view text, const std::string& source, Reading& reading) {
+  ModelFields fields;
+  read_fields(fields, parse_yaml(text, source), schema_of(ModelFields{}), reading);
+  if (!fields.preset.empty()) fail_at(reading.origin("preset"), "preset: belongs in a configuration of a run");
+  complete_and_check(fields, reading, "");
+  return fields;
+}
+
+}  // namespace tael

@@ -1,0 +1,34 @@
+// The model's dimensions as a configuration or a Hugging Face config.json gives them: every key described once, what
+// their combination must satisfy, and reading of a config.json. Keys that say how other programs store or run a model
+// are accepted and listed; a key whose other value would change the mathematics is refused with it.
+//
+// Errors: Error(bad_config), beginning with the place of the key that is wrong.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/fields.hpp"
+#include "model/shape.hpp"
+
+namespace tael {
+
+struct ModelFields {
+  ModelShape shape;
+  std::string preset;                           // a file of configs/models, already read by whoever loads the tree
+  std::optional<int64_t> num_key_value_heads;   // as given: MLA has as many as attention heads
+  std::optional<double> rope_theta_of_scaling;  // as given inside rope_scaling or rope_parameters
+  bool fp8_weights = false;                     // quantization_config: the released weights are stored in FP8
+};
+
+void describe(ModelFields& fields, FieldVisitor& visitor);
+
+// What the model type implies for keys that were not given, then every rule on the shape alone. `path` is that of the
+// map in the configuration ("model", or empty for a config.json).
+void complete_and_check(ModelFields& fields, const Reading& reading, const std::string& path);
+
+// A config.json as it stands; `source` is its name in errors. Keys without effect are appended to reading.ignored.
+ModelFields read_model_json(std::string_view text, const std::string& source, Reading& reading);
+
+}  // namespace tael
