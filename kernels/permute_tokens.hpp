@@ -24,13 +24,12 @@ struct DispatchTokens {  // y[position[t, k]] = x[t]
 };
 
 template <class T>
-struct CombineTokens {  // y[t] = (accumulate ? y[t] : 0) + (sum over groups of (sum over the group's k of x[position[t,
-                        // k]]))
+struct CombineTokens {  // y[t] = (accumulate ? y[t] : 0) + sum over groups of (sum over the group's k of x[pos[t, k]])
   Mat<T> y_TD;
   Mat<const T> x_RD;
   Mat<const int32_t> position_TK;
   Mat<const int32_t> expert_TK;
-  int64_t experts = 1, groups = 1;
+  int64_t experts = 1, groups = 1;  // group g: experts from piece_begin(experts, groups, g)
   bool accumulate = false;
 };
 
