@@ -12,8 +12,6 @@
 
 namespace tael {
 
-enum class MtpHidden : uint8_t { after_final_norm, before_final_norm };
-
 template <class T>
 struct MtpParams {
   Vec<T> enorm, hnorm, head_norm;

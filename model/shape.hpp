@@ -16,6 +16,10 @@ enum class ScoringFunc { sigmoid, softmax };
 // its maximum (V2). greedy: no groups.
 enum class TopkMethod { noaux_tc, group_limited_greedy, greedy };
 
+// Which hidden state an MTP module reads: after or before the (main model's, or the previous module's) final norm. The
+// report does not say, and released codes differ (DeepSeek-V3 issue 839).
+enum class MtpHidden : uint8_t { after_final_norm, before_final_norm };
+
 // YaRN (arXiv 2309.00071) as the released modelling code applies it. Belongs to the model, never to a run's length.
 struct RopeScaling {
   double factor = 1.0;
