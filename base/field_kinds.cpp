@@ -119,12 +119,22 @@ void Count::read(const ConfigNode& node, int64_t& value) const {
   value = given;
 }
 
+void Tokens::read(const ConfigNode& node, int64_t& value) const {
+  ConfigNode bare = node;
+  bare.quoted = false;
+  try {
+    Count{min}.read(bare, value);
+  } catch (const BadValue&) {
+    refuse(node, expected());
+  }
+}
+
 std::string Real::expected() const {
   const double least = -std::numeric_limits<double>::max(), most = std::numeric_limits<double>::max();
   if (min == least && max == most) return "a number";
   if (max == most) return fmt::format("a number {} {}", above_min ? "above" : "of at least", shortest(min));
-  return fmt::format("a number {} {} {} {}", above_min ? "above" : "from", shortest(min), above_min ? "up to" : "to",
-                     shortest(max));
+  return fmt::format("a number {} {} {} {}", above_min ? "above" : "from", shortest(min),
+                     below_max ? "and below" : "to", shortest(max));
 }
 
 void Real::read(const ConfigNode& node, double& value) const {
@@ -135,7 +145,9 @@ void Real::read(const ConfigNode& node, double& value) const {
   const char* end = node.scalar.data() + node.scalar.size();
   const auto [stop, error] = std::from_chars(node.scalar.data(), end, given);
   if (error != std::errc() || stop != end || !std::isfinite(given)) refuse(node, expected());
-  if (given < min || given > max || (above_min && given == min)) refuse(node, expected());
+  if (given < min || given > max || (above_min && given == min) || (below_max && given == max)) {
+    refuse(node, expected());
+  }
   value = given;
 }
 

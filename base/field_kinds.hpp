@@ -46,10 +46,18 @@ struct Count {  // a whole number with or without a unit: 4096, 4k, 14.8T, 1e9
   ConfigNode write(int64_t value) const { return Integer{}.write(value); }
 };
 
+struct Tokens {  // the same as Count, and quoted digits are a value too
+  int64_t min = 0;
+  std::string expected() const { return Count{min}.expected(); }
+  void read(const ConfigNode& node, int64_t& value) const;
+  ConfigNode write(int64_t value) const { return Integer{}.write(value); }
+};
+
 struct Real {  // a finite decimal number: 3e-4
   double min = -std::numeric_limits<double>::max();
   double max = std::numeric_limits<double>::max();
   bool above_min = false;  // the minimum itself is out
+  bool below_max = false;  // the maximum itself is out
   std::string expected() const;
   void read(const ConfigNode& node, double& value) const;
   ConfigNode write(double value) const;

@@ -75,7 +75,7 @@ namespace {
 class SchemaMaker final : public FieldVisitor {
  public:
   Schema schema;
-  void alias(std::string_view other, std::string_view name) override {
+  void alias(const std::string& other, std::string_view name) override {
     SchemaEntry entry;
     entry.path = join(path_, other);
     entry.alias_of = join(path_, name);
@@ -132,6 +132,7 @@ class FieldWriter final : public FieldVisitor {
   const std::string_view name = key.scalar;
   std::vector<std::string_view> siblings, elsewhere;
   for (const SchemaEntry& entry : schema.entries) {
+    if (!entry.alias_of.empty()) continue;
     (parent_of(entry.path) == here ? siblings : elsewhere).push_back(entry.path);
   }
   std::vector<std::string_view> names;

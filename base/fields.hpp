@@ -72,7 +72,7 @@ class FieldVisitor {
   // A key of other programs that means nothing here.
   void ignored(std::string_view name);
   // Another program's name for the field `name` of the same section.
-  virtual void alias(std::string_view /*other*/, std::string_view /*name*/) {}
+  virtual void alias(const std::string& /*other*/, std::string_view /*name*/) {}
   // Of two keys that exclude each other the later given replaces the earlier; both in one map is an error. Stands
   // before the fields. `clear_...` sets a field back to its unset state when the other one is given.
   void exclusive(std::string_view a, const std::function<void()>& clear_a, std::string_view b,

@@ -1,6 +1,7 @@
 #include "base/schedule.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/check.hpp"
 
@@ -30,6 +31,33 @@ int64_t BatchSize::at(int64_t tokens) const {
   const int64_t parts = (ramp->end - ramp->start) / ramp->increment;
   const auto done = static_cast<__int128>(tokens) * parts / ramp->over_tokens;
   return ramp->start + static_cast<int64_t>(done) * ramp->increment;
+}
+
+int64_t BatchSize::next_change(int64_t tokens) const {
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  if (!ramp) {
+    for (const Schedule::Point& point : steps.points) {
+      if (point.from_tokens > tokens) return point.from_tokens;
+    }
+    return kNever;
+  }
+  const int64_t parts = (ramp->end - ramp->start) / ramp->increment;
+  if (parts == 0 || tokens >= ramp->over_tokens) return kNever;
+  const __int128 done = static_cast<__int128>(tokens) * parts / ramp->over_tokens;
+  return static_cast<int64_t>(((done + 1) * ramp->over_tokens + parts - 1) / parts);
+}
+
+int64_t steps_to_consume(const BatchSize& batch, int64_t seq_length, int64_t train_tokens) {
+  int64_t steps = 0;
+  for (int64_t tokens = 0; tokens < train_tokens;) {
+    // As many steps of this size as begin before the size changes or the tokens are consumed.
+    const int64_t step_tokens = batch.at(tokens) * seq_length;
+    const int64_t until = std::min(batch.next_change(tokens), train_tokens);
+    const int64_t count = (until - tokens - 1) / step_tokens + 1;
+    steps += count;
+    if (__builtin_add_overflow(tokens, count * step_tokens, &tokens)) break;
+  }
+  return steps;
 }
 
 std::vector<int64_t> BatchSize::all() const {

@@ -38,8 +38,13 @@ struct BatchSize {
   std::optional<BatchRamp> ramp;
 
   int64_t at(int64_t tokens) const;  // sequences of the step that starts after `tokens` tokens
+  int64_t next_change(
+      int64_t tokens) const;         // the first number of tokens after these with another size; no more: the maximum
   std::vector<int64_t> all() const;  // every size that occurs, in order; at most 1 + (end - start) / increment
   bool operator==(const BatchSize&) const = default;
 };
+
+// Steps until `train_tokens` are consumed, the last one perhaps beyond. REQUIRES positive sizes whose products fit.
+int64_t steps_to_consume(const BatchSize& batch, int64_t seq_length, int64_t train_tokens);
 
 }  // namespace tael

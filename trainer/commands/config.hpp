@@ -1,0 +1,28 @@
+// tael config show CONFIG [key=value ...] [--json] [--origin]: what a configuration comes to once all its layers are read.
+#pragma once
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "trainer/config.hpp"
+
+namespace tael {
+
+struct ConfigShowOptions {
+  std::string config;  // a configuration of a run, or a file with nothing but a model
+  std::vector<std::string> overrides;
+  bool json = false;    // with an object `parameters`: the counts of the model
+  bool origin = false;  // say where each value is from; not with json
+  ConfigSearch search;
+};
+
+// The text that is printed. Error(bad_config) for a configuration that contradicts itself; what is not built yet is shown.
+std::string config_show(const ConfigShowOptions& options);
+int run_config_show(const ConfigShowOptions& options, std::FILE* out);
+
+// What a run says about its configuration before it starts, a line each: keys without effect, other programs' names that
+// were used, differences from the preset and from the defaults.
+std::vector<std::string> config_notes(const LoadedConfig& loaded);
+
+}  // namespace tael

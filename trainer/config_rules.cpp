@@ -1,0 +1,354 @@
+#include "trainer/config_rules.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+namespace tael {
+
+namespace {
+
+[[noreturn]] void refuse_key(const LoadedConfig& loaded, std::string_view key, const std::string& message) {
+  const Origin origin = loaded.reading.origin(key);
+  if (!origin.source) fail(Exit::bad_config, "{}: {}", key, message);
+  fail_at(origin, "{}: {}", key, message);
+}
+
+struct RuleScope {
+  const LoadedConfig& loaded;
+  const Config& config;
+  std::string_view rule;
+
+  template <class... Args>
+  [[noreturn]] void refuse(std::string_view key, fmt::format_string<Args...> format, Args&&... args) const {
+    refuse_key(loaded, key, fmt::format("{} [{}]", fmt::format(format, std::forward<Args>(args)...), rule));
+  }
+  bool given(std::string_view key) const { return loaded.reading.given(key); }
+};
+
+int64_t nearest_multiple(int64_t value, int64_t of) { return std::max(of, (value + of / 2) / of * of); }
+
+// The divisor of `number` nearest to `wanted`, the smaller of two equally near ones; with `power_of_two` only such.
+int64_t nearest_divisor(int64_t number, int64_t wanted, bool power_of_two = false) {
+  const auto fits = [&](int64_t d) {
+    return d >= 1 && number % d == 0 && (!power_of_two || std::has_single_bit(static_cast<uint64_t>(d)));
+  };
+  wanted = std::min(wanted, number);
+  constexpr int64_t kFarthest = 1'000'000;
+  for (int64_t distance = 0; distance < std::min(wanted, kFarthest); ++distance) {
+    if (fits(wanted - distance)) return wanted - distance;
+    if (fits(wanted + distance)) return wanted + distance;
+  }
+  return 1;
+}
+
+void required(const RuleScope& r) {
+  if (r.config.run.dir.empty()) r.refuse("run.dir", "must be given");
+  if (r.config.data.train.empty()) r.refuse("data.train", "must be given");
+  if (!r.given("model.hidden_size")) r.refuse("model", "must be given");
+}
+
+void one_length(const RuleScope& r) {
+  const TrainingOptions& t = r.config.training;
+  if (!t.train_tokens && !t.train_steps) r.refuse("training.train_tokens", "must be given, or training.train_steps");
+}
+
+void sizes_fit(const RuleScope& r) {
+  const TrainingOptions& t = r.config.training;
+  int64_t largest = 0, tokens = 0;
+  for (const Schedule::Point& point : t.global_batch_size.steps.points) {
+    if (!t.global_batch_size.ramp) largest = std::max(largest, static_cast<int64_t>(point.value));
+  }
+  if (const auto& ramp = t.global_batch_size.ramp) {
+    constexpr int64_t kMostParts = 1'000'000;
+    largest = ramp->end;
+    if ((ramp->end - ramp->start) / ramp->increment > kMostParts) {
+      r.refuse("training.global_batch_size", "a ramp of more than {} increments", kMostParts);
+    }
+    int64_t product = 0;
+    if (__builtin_mul_overflow(ramp->over_tokens, (ramp->end - ramp->start) / ramp->increment + 1, &product)) {
+      r.refuse("training.global_batch_size", "the ramp is too large for 64 bits");
+    }
+  }
+  bool overflow = __builtin_mul_overflow(largest, t.seq_length, &tokens);
+  if (overflow || tokens > (int64_t{1} << 50)) {
+    r.refuse("training.global_batch_size", "{} sequences of training.seq_length {} are more tokens a step than 2^50",
+             largest, t.seq_length);
+  }
+  if (t.train_steps && __builtin_mul_overflow(tokens, *t.train_steps, &tokens)) {
+    r.refuse("training.train_steps", "{} steps of {} tokens are more tokens than 64 bits count", *t.train_steps,
+             tokens);
+  }
+  if (t.train_tokens && *t.train_tokens > (int64_t{1} << 62)) {
+    r.refuse("training.train_tokens", "{} tokens are more than 2^62", *t.train_tokens);
+  }
+}
+
+void length_fits_model(const RuleScope& r) {
+  const ModelShape& shape = r.config.model.shape;
+  const int64_t length = r.config.training.seq_length;
+  if (length > shape.max_position_embeddings) {
+    r.refuse("training.seq_length", "{} is longer than model.max_position_embeddings {}; at most that{}", length,
+             shape.max_position_embeddings, shape.rope_scaling ? " (YaRN included)" : "");
+  }
+  if (length <= shape.num_nextn_predict_layers) {
+    r.refuse("training.seq_length", "{} leaves no target at model.num_nextn_predict_layers {}; at least {}", length,
+             shape.num_nextn_predict_layers, shape.num_nextn_predict_layers + 1);
+  }
+}
+
+void warmup_fits(const RuleScope& r) {
+  const int64_t steps = r.config.training.steps(), warmup = r.config.lr_scheduler.warmup_steps;
+  if (warmup > steps) {
+    r.refuse("lr_scheduler.warmup_steps", "{} steps of warm-up in a run of {} steps; at most {}", warmup, steps, steps);
+  }
+}
+
+void cosine_goes_down(const RuleScope& r) {
+  const LrSchedulerOptions& o = r.config.lr_scheduler;
+  if (!o.decay.phases.empty() || o.decay.shape != DecayShape::cosine) return;
+  if (o.min_lr > r.config.optimizer.lr) {
+    r.refuse("lr_scheduler.min_lr", "{} is above optimizer.lr {}; at most that", shortest(o.min_lr),
+             shortest(r.config.optimizer.lr));
+  }
+}
+
+void phases_cover(const RuleScope& r) {
+  const std::vector<DecayPhase>& phases = r.config.lr_scheduler.decay.phases;
+  if (phases.empty()) return;
+  const TrainingOptions& t = r.config.training;
+  int64_t tokens = t.train_tokens.value_or(0);
+  if (t.train_steps) {
+    // Tokens before the last step: that is where its rate is read.
+    for (int64_t step = 0; step + 1 < *t.train_steps && tokens < phases.back().until_tokens;) {
+      const int64_t step_tokens = t.global_batch_size.at(tokens) * t.seq_length;
+      const int64_t until = t.global_batch_size.next_change(tokens);
+      const int64_t left = *t.train_steps - 1 - step;
+      const int64_t count =
+          until == std::numeric_limits<int64_t>::max() ? left : std::min(left, (until - tokens - 1) / step_tokens + 1);
+      step += count;
+      tokens += count * step_tokens;
+    }
+  }
+  if (phases.back().until_tokens < tokens) {
+    r.refuse(r.given("lr_scheduler.phases") ? "lr_scheduler.phases" : "lr_scheduler.decay",
+             "the phases end at {} tokens, the run at {}; the last phase must reach that far",
+             phases.back().until_tokens, tokens);
+  }
+}
+
+void lanes_fit(const RuleScope& r) {
+  const ParallelismOptions& p = r.config.parallelism;
+  if (!r.config.canonical()) return;
+  const auto lanes = static_cast<uint64_t>(p.reduction_lanes);
+  if (!std::has_single_bit(lanes)) {
+    const auto below = static_cast<int64_t>(std::bit_floor(lanes)), above = static_cast<int64_t>(std::bit_ceil(lanes));
+    r.refuse("parallelism.reduction_lanes", "{} is not a power of two; the nearest that fits is {}", p.reduction_lanes,
+             p.reduction_lanes - below <= above - p.reduction_lanes ? below : above);
+  }
+  for (const int64_t size : r.config.training.global_batch_size.all()) {
+    if (size % p.reduction_lanes == 0) continue;
+    r.refuse(
+        r.given("parallelism.reduction_lanes") ? "parallelism.reduction_lanes" : "training.global_batch_size",
+        "{} lanes (parallelism.reduction_lanes) do not divide a global batch of {}; the nearest that fits is {} lanes "
+        "or a batch of {}, and reduction fast takes any",
+        p.reduction_lanes, size, nearest_divisor(size, p.reduction_lanes, true),
+        nearest_multiple(size, p.reduction_lanes));
+  }
+}
+
+void check_micro_batch(const RuleScope& r, int64_t ranks) {
+  const int64_t micro = r.config.training.micro_batch_size;
+  for (const int64_t size : r.config.training.global_batch_size.all()) {
+    if (size % ranks != 0) {
+      r.refuse("training.global_batch_size",
+               "{} sequences do not divide among {} data ranks; the nearest that fits is {}", size, ranks,
+               nearest_multiple(size, ranks));
+    }
+    if (size / ranks % micro == 0) continue;
+    r.refuse("training.micro_batch_size",
+             "{} x {} data rank{} does not divide a global batch of {}; the nearest that fits is {}", micro, ranks,
+             ranks == 1 ? "" : "s", size, nearest_divisor(size / ranks, micro));
+  }
+}
+
+void check_lanes_of_ranks(const RuleScope& r, int64_t ranks) {
+  const ParallelismOptions& p = r.config.parallelism;
+  if (!r.config.canonical() || p.reduction_lanes % ranks == 0) return;
+  const int64_t fitting = nearest_divisor(p.reduction_lanes, ranks);
+  r.refuse(
+      "parallelism.reduction_lanes",
+      "{} data ranks do not divide the {} lanes (parallelism.reduction_lanes); the nearest that fits is {} rank{}, "
+      "and reduction fast takes any number",
+      ranks, p.reduction_lanes, fitting, fitting == 1 ? "" : "s");
+}
+
+void micro_batch_divides(const RuleScope& r) {
+  const std::optional<int64_t> ranks = r.config.parallelism.data_parallel;
+  if (ranks) check_lanes_of_ranks(r, *ranks);
+  check_micro_batch(r, ranks.value_or(1));
+}
+
+void segments_fit(const RuleScope& r) {
+  const ParallelismOptions& p = r.config.parallelism;
+  const int64_t segments = p.segments(), heads = r.config.model.shape.num_attention_heads;
+  if (segments % p.tensor_parallel != 0) {
+    r.refuse("parallelism.reduction_segments",
+             "parallelism.tensor_parallel {} does not divide {} segments; the nearest that fits is {}",
+             p.tensor_parallel, segments, nearest_multiple(segments, p.tensor_parallel));
+  }
+  if (heads % segments != 0) {
+    r.refuse(p.reduction_segments ? "parallelism.reduction_segments" : "parallelism.tensor_parallel",
+             "{} segments do not divide model.num_attention_heads {}; the nearest that fits is {}", segments, heads,
+             nearest_divisor(heads, segments));
+  }
+}
+
+void expert_ranks_divide(const RuleScope& r) {
+  const ParallelismOptions& p = r.config.parallelism;
+  if (p.data_parallel && *p.data_parallel % p.expert_parallel != 0) {
+    r.refuse("parallelism.expert_parallel",
+             "{} does not divide parallelism.data_parallel {}; the nearest that fits is {}", p.expert_parallel,
+             *p.data_parallel, nearest_divisor(*p.data_parallel, p.expert_parallel));
+  }
+}
+
+void weights_for_all_or_none(const RuleScope& r) {
+  const std::vector<DataSource>& train = r.config.data.train;
+  const auto weighted =
+      std::count_if(train.begin(), train.end(), [](const DataSource& s) { return s.weight.has_value(); });
+  if (weighted != 0 && static_cast<size_t>(weighted) != train.size()) {
+    r.refuse("data.train", "{} of {} sources have a weight; give one to all or to none", weighted, train.size());
+  }
+}
+
+void one_currency(const RuleScope& r) {
+  const auto& money = r.config.budget.money;
+  const auto& price = r.config.cluster.price_per_device_hour;
+  if (!money) return;
+  if (!price) r.refuse("budget.money", "needs cluster.price_per_device_hour");
+  if (money->currency != price->currency) {
+    r.refuse("budget.money", "is in {}, cluster.price_per_device_hour in {}", money->currency, price->currency);
+  }
+}
+
+void canonical_is_for_the_cpu(const RuleScope& r) {
+  if (r.config.parallelism.reduction == Reduction::canonical && r.config.cluster.device == "cuda") {
+    r.refuse("parallelism.reduction",
+             "canonical is not offered with cluster.device cuda; the nearest that fits is fast");
+  }
+}
+
+struct CheckedRule {
+  ConfigRule rule;
+  void (*check)(const RuleScope&);
+};
+
+constexpr std::array<CheckedRule, 15> kRules = {{
+    {{"required", "A run needs run.dir, a model and data.train."}, required},
+    {{"one-length", "A run is as long as exactly one of train_tokens and train_steps says."}, one_length},
+    {{"sizes", "Products of sizes fit 64 bits."}, sizes_fit},
+    {{"length-fits-model", "A sequence is no longer than the model's positions and longer than its MTP depth."},
+     length_fits_model},
+    {{"warmup-fits", "Warm-up is no longer than the run."}, warmup_fits},
+    {{"cosine-goes-down", "Under cosine min_lr is at most lr."}, cosine_goes_down},
+    {{"phases-cover", "The phases of the learning rate reach to the end of the run."}, phases_cover},
+    {{"lanes", "Under canonical the lanes are a power of two that divides every global batch."}, lanes_fit},
+    {{"micro-batch-divides", "micro_batch_size x data ranks divides every global batch; data ranks divide the lanes."},
+     micro_batch_divides},
+    {{"segments", "tensor_parallel divides the segments, the segments divide the heads."}, segments_fit},
+    {{"expert-ranks", "Expert ranks divide data ranks."}, expert_ranks_divide},
+    {{"weights", "Either all training sources have a weight or none has."}, weights_for_all_or_none},
+    {{"currency", "A budget in money needs a price in the same currency."}, one_currency},
+    {{"canonical-cpu", "canonical is one set of numbers of the CPU."}, canonical_is_for_the_cpu},
+    {{"world", "World size = pipeline x data x tensor."}, nullptr},  // check_world
+}};
+
+constexpr auto kRuleNames = [] {
+  std::array<ConfigRule, kRules.size()> names{};
+  for (size_t i = 0; i < kRules.size(); ++i) names[i] = kRules[i].rule;
+  return names;
+}();
+
+}  // namespace
+
+std::span<const ConfigRule> config_rules() { return kRuleNames; }
+
+void check_config(const LoadedConfig& loaded) {
+  for (const CheckedRule& checked : kRules) {
+    if (checked.check != nullptr) checked.check({loaded, loaded.config, checked.rule.name});
+  }
+}
+
+void check_built(const LoadedConfig& loaded) {
+  const Config& c = loaded.config;
+  const auto refuse = [&](std::string_view key, const std::string& value, std::string_view nearest) {
+    refuse_key(loaded, key, fmt::format("{} is not built yet; the nearest that is built is {}", value, nearest));
+  };
+  const std::vector<WrittenField> written = write_fields(c);
+  // Keys of which nothing but the given value, in its written form, is built.
+  struct Built {
+    std::string_view key;
+    std::array<std::string_view, 2> values;  // the first is named in the refusal
+  };
+  static constexpr std::array<Built, 22> kBuilt = {{
+      {"precision.compute", {"fp32", "auto"}},
+      {"precision.moments", {"fp32"}},
+      {"precision.dispatch", {"fp32", "auto"}},
+      {"precision.combine", {"fp32", "auto"}},
+      {"precision.fp8_gemm", {"fast"}},
+      {"precision.fp8_scales", {"default"}},
+      {"precision.overrides", {"{}"}},
+      {"precision.shadow_interval", {"0"}},
+      {"data.fim_rate", {"0"}},
+      {"data.tokenizer", {"bytes", "auto"}},
+      {"parallelism.tensor_parallel", {"1"}},
+      {"parallelism.expert_parallel", {"1"}},
+      {"parallelism.pipeline_parallel", {"1"}},
+      {"parallelism.zero_stage", {"0"}},
+      {"activation_checkpoint.mode", {"none"}},
+      {"checkpoint.interval", {"0"}},
+      {"cluster.device", {"cpu", "auto"}},
+      {"cluster.nodes", {"auto"}},
+      {"cluster.devices_per_node", {"auto"}},
+      {"cluster.hosts", {"auto"}},
+      {"budget.gpu_hours", {"null"}},
+      {"budget.money", {"null"}},
+  }};
+  for (const WrittenField& field : written) {
+    const auto row = std::find_if(kBuilt.begin(), kBuilt.end(), [&](const Built& b) { return b.key == field.path; });
+    if (row == kBuilt.end() || field.section) continue;
+    const std::string value = to_flow(field.value);
+    if (value == row->values[0] || value == row->values[1]) continue;
+    if (field.path == "cluster.device" && value == "cuda") {
+      refuse_key(loaded, field.path, "cuda: this program was built without CUDA; the nearest that fits is cpu");
+    }
+    refuse(field.path, value, row->values[0]);
+  }
+}
+
+void check_world(const LoadedConfig& loaded, int64_t ranks) {
+  const ParallelismOptions& p = loaded.config.parallelism;
+  const RuleScope r{loaded, loaded.config, "world"};
+  const int64_t others = p.tensor_parallel * p.pipeline_parallel;  // each at most a million
+  if (ranks % others != 0 || (p.data_parallel && *p.data_parallel * others != ranks)) {
+    if (p.data_parallel) {
+      r.refuse("parallelism.data_parallel", "pipeline {} x data {} x tensor {} are {} ranks, but {} were started",
+               p.pipeline_parallel, *p.data_parallel, p.tensor_parallel, *p.data_parallel * others, ranks);
+    }
+    r.refuse("parallelism.data_parallel", "{} ranks were started, no multiple of pipeline {} x tensor {}", ranks,
+             p.pipeline_parallel, p.tensor_parallel);
+  }
+  const int64_t data_ranks = ranks / others;
+  check_lanes_of_ranks({loaded, loaded.config, "lanes"}, data_ranks);
+  check_micro_batch({loaded, loaded.config, "micro-batch-divides"}, data_ranks);
+}
+
+void check_vocabulary(const LoadedConfig& loaded, std::string_view tokenizer, int64_t needed) {
+  if (loaded.config.model.shape.vocab_size >= needed) return;
+  const RuleScope r{loaded, loaded.config, "vocabulary"};
+  r.refuse("model.vocab_size", "{} is too small for the tokenizer {}; at least {}",
+           loaded.config.model.shape.vocab_size, tokenizer, needed);
+}
+
+}  // namespace tael

@@ -1,0 +1,33 @@
+// Rules across the sections of a configuration: each has a name and one sentence, and a refusal names the keys, their
+// values and the nearest that fits. Rules on the model alone are in model/shape_fields.cpp.
+//
+// All fail with Error(bad_config) (78): PLACE: KEY: what is wrong [rule].
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "trainer/config.hpp"
+
+namespace tael {
+
+struct ConfigRule {
+  std::string_view name;
+  std::string_view sentence;
+};
+std::span<const ConfigRule> config_rules();  // of check_config, in the order in which they are checked
+
+// Contradictions and impossible values: for every command that takes a configuration of a run.
+void check_config(const LoadedConfig& loaded);
+
+// Values that ask for what is not built yet: for commands that compute.
+void check_built(const LoadedConfig& loaded);
+
+// What depends on the number of ranks that were started.
+void check_world(const LoadedConfig& loaded, int64_t ranks);
+
+// The tokenizer bytes needs 259 rows of the embedding (specials included); for whoever has seen the data.
+void check_vocabulary(const LoadedConfig& loaded, std::string_view tokenizer, int64_t needed);
+
+}  // namespace tael
