@@ -8,7 +8,7 @@ namespace {
 
 // Blocking, after Goto & van de Geijn (ACM TOMS 34, 2008): a panel of B (kInnerBlock x kTileCols) stays in the L1 cache
 // while the stripes of a block of A (kRowBlock x kInnerBlock, L2) pass by; the packed block of B lies in L2 and L3.
-constexpr int64_t kInnerBlock = 384;
+constexpr int64_t kInnerBlock = 256;
 constexpr int64_t kRowBlock = 144;
 constexpr int64_t kMaxTaskRows = 1536, kMinTaskRows = 96;  // of c in one task, and so the price of packing B
 constexpr int64_t kMaxTaskCols = 1024, kMinTaskCols = 128;
@@ -65,22 +65,22 @@ void multiply_block(const Product& x, const Block& block, bool accumulate, float
   float* const packed_a = workspace + kInnerBlock * kMaxTaskCols;
   const int64_t inner_block = parts(x.inner, parts(x.inner, kInnerBlock));
   const bool unpacked_b = !F::b_transposed && block.row_end - block.row_begin <= kUnpackedRows;
+  const int64_t full_cols = (block.col_end - block.col_begin) / kTileCols * kTileCols;  // of whole panels
   for (int64_t p = 0; p < x.inner; p += inner_block) {
     const int64_t k = smaller(inner_block, x.inner - p);
     const auto panel_of = [&](int64_t j) TAEL_INLINE_LAMBDA { return packed_b + (j - block.col_begin) * k; };
-    for (int64_t j = block.col_begin; j < block.col_end; j += kTileCols) {
-      const int64_t cols = smaller(kTileCols, block.col_end - j);
-      if constexpr (F::b_transposed)
-        pack_panel_transposed(panel_of(j), x.b + j * x.b_pitch + p, x.b_pitch, k, cols);
-      else if (!unpacked_b || cols < kTileCols)
-        pack_panel(panel_of(j), x.b + p * x.b_pitch + j, x.b_pitch, k, cols);
+    if constexpr (F::b_transposed) {
+      for (int64_t j = block.col_begin; j < block.col_end; j += kTileCols)
+        pack_panel_transposed(panel_of(j), x.b + j * x.b_pitch + p, x.b_pitch, k,
+                              smaller(kTileCols, block.col_end - j));
+    } else {
+      const int64_t begin = unpacked_b ? block.col_begin + full_cols : block.col_begin;
+      pack_panels(panel_of(begin), x.b + p * x.b_pitch + begin, x.b_pitch, k, block.col_end - begin);
     }
     for (int64_t ii = block.row_begin; ii < block.row_end; ii += kRowBlock) {
       const int64_t row_end = smaller(ii + kRowBlock, block.row_end);
       if constexpr (F::a_transposed)
-        for (int64_t i = ii; i < row_end; i += kTileRows)
-          pack_stripe_transposed(packed_a + (i - ii) * k, x.a + p * x.a_pitch + i, x.a_pitch, k,
-                                 smaller(kTileRows, row_end - i));
+        pack_stripes_transposed(packed_a, x.a + p * x.a_pitch + ii, x.a_pitch, k, row_end - ii);
       for (int64_t j = block.col_begin; j < block.col_end; j += kTileCols) {
         TileArgs t;
         t.k = k;
