@@ -47,8 +47,7 @@ void* Arena::take_bytes(int64_t bytes) {
   CHECK(bytes >= 0, "arena {}: negative size", name_);
   const size_t start = used_;
   const size_t end = start + (static_cast<size_t>(bytes) + kAlign - 1) / kAlign * kAlign;
-  if (!measuring_)
-    CHECK(end <= capacity_, "arena {}: {} bytes asked for beyond the planned {}", name_, end, capacity_);
+  if (!measuring_) CHECK(end <= capacity_, "arena {}: {} bytes asked for beyond the planned {}", name_, end, capacity_);
   used_ = end;
   peak_ = used_ > peak_ ? used_ : peak_;
   return base_ + start;

@@ -1,8 +1,9 @@
 // Memory by lifetime. An Arena hands out views one after the other; mark and release give back what came last.
 //
 // The code that plans memory is the code that allocates it: an arena made by Arena::measuring() hands out views of
-// addresses that must not be touched (but are not null, so that no code takes another path) and only counts. A function `plan(arena, shape)` run on it gives the size that a second run on a real arena
-// will take, so the plan that is printed cannot drift from the truth.
+// addresses that must not be touched (but are not null, so that no code takes another path) and only counts. A function
+// `plan(arena, shape)` run on it gives the size that a second run on a real arena will take, so the plan that is
+// printed cannot drift from the truth.
 //
 // Memory is zero when the arena is made and is not cleared by release. Every view starts on a 64-byte border. One
 // thread at a time. Asking for more than there is is an internal error: sizes were measured before.

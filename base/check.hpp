@@ -54,11 +54,10 @@ std::string check_detail(fmt::format_string<Args...> format, Args&&... args) {
 }  // namespace detail
 
 // CHECK(rows > 0, "rows {}", rows): an invariant of the program itself. The values are optional.
-#define CHECK(condition, ...)                                                          \
-  do {                                                                                 \
-    if (!(condition)) [[unlikely]]                                                     \
-      ::tael::detail::check_failed(__FILE__, __LINE__, #condition,                     \
-                                   ::tael::detail::check_detail(__VA_ARGS__));         \
+#define CHECK(condition, ...)                                                                                  \
+  do {                                                                                                         \
+    if (!(condition)) [[unlikely]]                                                                             \
+      ::tael::detail::check_failed(__FILE__, __LINE__, #condition, ::tael::detail::check_detail(__VA_ARGS__)); \
   } while (false)
 
 #ifdef NDEBUG

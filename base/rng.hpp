@@ -16,8 +16,8 @@ class Rng {
 
   std::array<uint32_t, 4> block(uint64_t index) const;  // four words; everything below reads from it
   uint64_t bits(uint64_t index) const;
-  double uniform(uint64_t index) const;                // [0, 1), 53 bits
-  double normal(uint64_t index) const;                 // mean 0, deviation 1 (Box-Muller)
+  double uniform(uint64_t index) const;                  // [0, 1), 53 bits
+  double normal(uint64_t index) const;                   // mean 0, deviation 1 (Box-Muller)
   uint64_t below(uint64_t index, uint64_t bound) const;  // [0, bound), bias below bound / 2^64; REQUIRES bound > 0
 
  private:

@@ -27,9 +27,10 @@ class ThreadPool {
   // The body must not throw and must not call parallel_for. Nothing is allocated. One caller at a time.
   template <class Body>
   void parallel_for(int64_t tasks, const Body& body) {
-    run(tasks, [](const void* context, int64_t task, int thread) {
-      (*static_cast<const Body*>(context))(task, thread);
-    }, &body);
+    run(
+        tasks,
+        [](const void* context, int64_t task, int thread) { (*static_cast<const Body*>(context))(task, thread); },
+        &body);
   }
 
   // Scratch of one thread, kWorkspaceBytes, 64-byte aligned; contents are not kept between parallel_for calls.

@@ -31,29 +31,18 @@ struct View {
   TAEL_INLINE bool contiguous() const { return R == 1 || pitch == dim[R - 1]; }
   TAEL_INLINE explicit operator bool() const { return data != nullptr; }
 
-  TAEL_INLINE T& operator()(int64_t i) const
-    requires(R == 1)
-  {
-    return data[i];
-  }
-  TAEL_INLINE T& operator()(int64_t i, int64_t j) const
-    requires(R == 2)
-  {
-    return data[i * pitch + j];
-  }
-  TAEL_INLINE T& operator()(int64_t i, int64_t j, int64_t k) const
-    requires(R == 3)
-  {
+  TAEL_INLINE T& operator()(int64_t i) const requires(R == 1) { return data[i]; }
+  TAEL_INLINE T& operator()(int64_t i, int64_t j) const requires(R == 2) { return data[i * pitch + j]; }
+  TAEL_INLINE T& operator()(int64_t i, int64_t j, int64_t k) const requires(R == 3) {
     return data[(i * dim[1] + j) * pitch + k];
   }
   TAEL_INLINE T* row(int64_t i) const  // of the matrix that the leading dimensions make
-    requires(R >= 2)
-  {
+      requires(R >= 2) {
     return data + i * pitch;
   }
   template <class U>
-    requires(std::is_same_v<const T, const U> && std::is_const_v<U> && !std::is_const_v<T>)
-  TAEL_INLINE operator View<U, R>() const {
+  requires(std::is_same_v<const T, const U>&& std::is_const_v<U> && !std::is_const_v<T>) TAEL_INLINE
+  operator View<U, R>() const {
     View<U, R> v;
     v.data = data;
     for (int r = 0; r < R; ++r) v.dim[r] = dim[r];

@@ -1,5 +1,5 @@
-// One source, several instruction sets. Every x.cpp of this room is compiled once per instruction set, with TAEL_ISA set to
-// the namespace its functions live in (portable, avx2, avx512); the portable compilation also defines the public
+// One source, several instruction sets. Every x.cpp of this room is compiled once per instruction set, with TAEL_ISA
+// set to the namespace its functions live in (portable, avx2, avx512); the portable compilation also defines the public
 // chooser that the header promises:
 //
 //   namespace tael::TAEL_ISA { void swiglu_forward(const Stream&, const SwigluForward<float>&) { ... } }
@@ -23,8 +23,8 @@
 
 namespace tael {
 
-// The type that sums are kept in: float for the narrow formats, otherwise the type itself, so that a recording scalar of
-// the tests passes through the reference templates.
+// The type that sums are kept in: float for the narrow formats, otherwise the type itself, so that a recording scalar
+// of the tests passes through the reference templates.
 template <class T>
 struct Accumulate {
   using type = T;
@@ -42,27 +42,21 @@ using acc_t = typename Accumulate<T>::type;
   }                                                          \
   }
 #elif defined(TAEL_ISA_PORTABLE)
-#define TAEL_KERNEL(name, ...)                                         \
-  namespace tael {                                                     \
-  namespace avx2 {                                                     \
-  void name(const Stream& stream, const __VA_ARGS__& args);            \
-  }                                                                    \
-  namespace avx512 {                                                   \
-  void name(const Stream& stream, const __VA_ARGS__& args);            \
-  }                                                                    \
-  void name(const Stream& stream, const __VA_ARGS__& args) {           \
-    switch (stream.isa()) {                                            \
-      case Isa::portable:                                              \
-        stream.enqueue([&] { portable::name(stream, args); });         \
-        return;                                                        \
-      case Isa::avx2:                                                  \
-        stream.enqueue([&] { avx2::name(stream, args); });             \
-        return;                                                        \
-      case Isa::avx512:                                                \
-        stream.enqueue([&] { avx512::name(stream, args); });           \
-        return;                                                        \
-    }                                                                  \
-  }                                                                    \
+#define TAEL_KERNEL(name, ...)                                                           \
+  namespace tael {                                                                       \
+  namespace avx2 {                                                                       \
+  void name(const Stream& stream, const __VA_ARGS__& args);                              \
+  }                                                                                      \
+  namespace avx512 {                                                                     \
+  void name(const Stream& stream, const __VA_ARGS__& args);                              \
+  }                                                                                      \
+  void name(const Stream& stream, const __VA_ARGS__& args) {                             \
+    switch (stream.isa()) {                                                              \
+      case Isa::portable: stream.enqueue([&] { portable::name(stream, args); }); return; \
+      case Isa::avx2: stream.enqueue([&] { avx2::name(stream, args); }); return;         \
+      case Isa::avx512: stream.enqueue([&] { avx512::name(stream, args); }); return;     \
+    }                                                                                    \
+  }                                                                                      \
   }
 #else
 #define TAEL_KERNEL(name, ...)

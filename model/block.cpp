@@ -50,15 +50,12 @@ BlockDeferred Block::plan_deferred(Arena& arena, const ModelShape& shape, const 
   return d;
 }
 
-void Block::forward(Context& context, const BlockInputs& in, const BlockParams<const float>& params,
-                    BlockSaved& saved, Vec<int64_t> counts_E, Vec<double> balance_B, Mat<const float> x, Mat<float> y) {
+void Block::forward(Context& context, const BlockInputs& in, const BlockParams<const float>& params, BlockSaved& saved,
+                    Vec<int64_t> counts_E, Vec<double> balance_B, Mat<const float> x, Mat<float> y) {
   const double eps = in.shape.rms_norm_eps;
   saved.x_TH = x;
-  rms_norm_forward(context.stream, {.y_TD = saved.x_norm_TH,
-                                    .r_T = saved.x_r_T,
-                                    .x_TD = x,
-                                    .gain_D = params.input_norm,
-                                    .eps = eps});
+  rms_norm_forward(context.stream,
+                   {.y_TD = saved.x_norm_TH, .r_T = saved.x_r_T, .x_TD = x, .gain_D = params.input_norm, .eps = eps});
   Mla::forward(context, in.shape, in.sequences, in.rotary, params.attention, saved.attention, in.document_start_T,
                saved.x_norm_TH, x, saved.h_TH);
   rms_norm_forward(context.stream, {.y_TD = saved.h_norm_TH,

@@ -1,7 +1,7 @@
 // One transformer layer: h = x + attention(norm(x)), y = h + ffn(norm(h)), the FFN dense or a mixture of experts.
 //
-// The saved struct is the memory of a layer between forward and backward; the deferred struct holds the gradients between
-// the input half and the weight half of backward, which a schedule may put apart.
+// The saved struct is the memory of a layer between forward and backward; the deferred struct holds the gradients
+// between the input half and the weight half of backward, which a schedule may put apart.
 #pragma once
 
 #include "model/mla.hpp"

@@ -14,8 +14,8 @@ struct Sequences {
 
 struct Context {
   Stream stream;
-  Arena& scratch;            // mark and release inside a layer
-  int64_t segments = 1;      // reduction_segments: pieces of every sum that tensor parallelism would split
+  Arena& scratch;        // mark and release inside a layer
+  int64_t segments = 1;  // reduction_segments: pieces of every sum that tensor parallelism would split
 };
 
 }  // namespace tael

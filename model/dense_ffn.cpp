@@ -24,11 +24,9 @@ void DenseFfn::backward_input(Context& context, const FfnParams<const float>& pa
     ArenaScope scope(context.scratch);
     const Mat<float> da = context.scratch.mat<float>(dy.dim[0], width);
     linear_input_grad(context, da, dy, params.down);
-    swiglu_backward(context.stream, {.dgu_T2F = deferred.dgate_up_T2F,
-                                     .dweight_T = {},
-                                     .da_TF = da,
-                                     .gu_T2F = saved.gate_up_T2F,
-                                     .weight_T = {}});
+    swiglu_backward(
+        context.stream,
+        {.dgu_T2F = deferred.dgate_up_T2F, .dweight_T = {}, .da_TF = da, .gu_T2F = saved.gate_up_T2F, .weight_T = {}});
   }
   ArenaScope scope(context.scratch);
   const SplitSum sum(context, dx, base);

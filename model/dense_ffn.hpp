@@ -1,6 +1,6 @@
-// SwiGLU feed-forward network: y = base + (silu(x W_gate^T) * (x W_up^T)) W_down^T. The dense FFN of the first layers, and all
-// shared experts of a MoE layer as one of their total width. Sums over the width (W_down forward, the input's gradient) are
-// split. Source: DeepSeek-V3 report 2.1.2.
+// SwiGLU feed-forward network: y = base + (silu(x W_gate^T) * (x W_up^T)) W_down^T. The dense FFN of the first layers,
+// and all shared experts of a MoE layer as one of their total width. Sums over the width (W_down forward, the input's
+// gradient) are split. Source: DeepSeek-V3 report 2.1.2.
 #pragma once
 
 #include "model/context.hpp"
@@ -30,8 +30,8 @@ struct FfnDeferred {
 struct DenseFfn {
   static FfnSaved plan(Arena& arena, int64_t width, int64_t tokens);
 
-  static void forward(Context& context, const FfnParams<const float>& params, const FfnSaved& saved,
-                      Mat<const float> x, Mat<const float> base, Mat<float> y);
+  static void forward(Context& context, const FfnParams<const float>& params, const FfnSaved& saved, Mat<const float> x,
+                      Mat<const float> base, Mat<float> y);
   // dx = base + the gradient. dy must stay until the weight half has run.
   static void backward_input(Context& context, const FfnParams<const float>& params, const FfnSaved& saved,
                              FfnDeferred& deferred, Mat<const float> dy, Mat<const float> base, Mat<float> dx);

@@ -38,8 +38,8 @@ ExpertsDeferred Experts::plan_deferred(Arena& arena, const ModelShape& shape, in
 }
 
 void Experts::forward(Context& context, const ModelShape& shape, const TokenExchange& exchange,
-                      const ExpertsParams<const float>& params, const ExpertsSaved& saved,
-                      Mat<const int32_t> expert_TK, Mat<const float> weight_TK, Mat<const float> x, Mat<float> y) {
+                      const ExpertsParams<const float>& params, const ExpertsSaved& saved, Mat<const int32_t> expert_TK,
+                      Mat<const float> weight_TK, Mat<const float> x, Mat<float> y) {
   const Routing routing = routing_of(shape, saved, expert_TK);
   exchange.plan_rows(context, routing);
   exchange.dispatch(context, routing, saved.x_RH, x);
@@ -90,13 +90,12 @@ void Experts::backward_input(Context& context, const ModelShape& shape, const To
   const Mat<float> dx_RH = context.scratch.mat<float>(count, saved.x_RH.dim[1]);
   const SplitSum sum(context, dx_RH);
   for (int64_t half = 0; half < 2; ++half) {  // as in DenseFfn: gate columns, then up columns, one chain
-    grouped_gemm_input_grad(context.stream,
-                            {.dx_PMK = sum.pieces(),
-                             .dy_MN = columns(deferred.dgate_up_R2I, half * width, (half + 1) * width),
-                             .w_NK = rows(params.gate_up, half * width, (half + 1) * width),
-                             .weight_stride = params.stride,
-                             .offset_E1 = saved.offset_E1,
-                             .accumulate = half == 1});
+    grouped_gemm_input_grad(context.stream, {.dx_PMK = sum.pieces(),
+                                             .dy_MN = columns(deferred.dgate_up_R2I, half * width, (half + 1) * width),
+                                             .w_NK = rows(params.gate_up, half * width, (half + 1) * width),
+                                             .weight_stride = params.stride,
+                                             .offset_E1 = saved.offset_E1,
+                                             .accumulate = half == 1});
   }
   sum.join();
   exchange.combine(context, routing, dx, dx_RH, false);

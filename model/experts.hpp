@@ -1,6 +1,6 @@
-// The routed experts of a MoE layer: tokens sorted by expert, two grouped GEMMs, a sum back to tokens. A token's weight for an
-// expert multiplies the SwiGLU output, before the down-projection (mathematically the same as after it, and where an FP8
-// recipe needs it). Sums over an expert's width are split.
+// The routed experts of a MoE layer: tokens sorted by expert, two grouped GEMMs, a sum back to tokens. A token's weight
+// for an expert multiplies the SwiGLU output, before the down-projection (mathematically the same as after it, and
+// where an FP8 recipe needs it). Sums over an expert's width are split.
 #pragma once
 
 #include "model/context.hpp"
@@ -34,8 +34,8 @@ struct Experts {
 
   // y += the experts' sum.
   static void forward(Context& context, const ModelShape& shape, const TokenExchange& exchange,
-                      const ExpertsParams<const float>& params, const ExpertsSaved& saved,
-                      Mat<const int32_t> expert_TK, Mat<const float> weight_TK, Mat<const float> x, Mat<float> y);
+                      const ExpertsParams<const float>& params, const ExpertsSaved& saved, Mat<const int32_t> expert_TK,
+                      Mat<const float> weight_TK, Mat<const float> x, Mat<float> y);
   // dx overwritten; dweight_TK is what the gate gets.
   static void backward_input(Context& context, const ModelShape& shape, const TokenExchange& exchange,
                              const ExpertsParams<const float>& params, const ExpertsSaved& saved,

@@ -1,5 +1,5 @@
-// A linear layer y = x W^T, W [out, in], as its three products. `split` sums are those that tensor parallelism cuts: over
-// heads, FFN width or vocabulary. Input half and weight half of the derivative are apart.
+// A linear layer y = x W^T, W [out, in], as its three products. `split` sums are those that tensor parallelism cuts:
+// over heads, FFN width or vocabulary. Input half and weight half of the derivative are apart.
 #pragma once
 
 #include "kernels/gemm.hpp"

@@ -1,10 +1,10 @@
-// Multi-head latent attention (DeepSeek-V2 report 2.1, V3 report 2.1.1): queries and keys/values through low-rank latents, one
-// rotary key for all heads.
+// Multi-head latent attention (DeepSeek-V2 report 2.1, V3 report 2.1.1): queries and keys/values through low-rank
+// latents, one rotary key for all heads.
 //
-// x -> down = x [W_q_a ; W_kv_a]^T = [query latent Q | kv latent C | rotary key R]; the two latents are normed with epsilon
-// 1e-6, then q = latent W_q_b^T and kv = latent W_kv_b^T. Without q_lora_rank the first columns of `down` are the queries
-// themselves. y = base + attention W_o^T. Sums over heads (W_o forward; both latents' and the rotary key's gradients) are
-// split.
+// x -> down = x [W_q_a ; W_kv_a]^T = [query latent Q | kv latent C | rotary key R]; the two latents are normed with
+// epsilon 1e-6, then q = latent W_q_b^T and kv = latent W_kv_b^T. Without q_lora_rank the first columns of `down` are
+// the queries themselves. y = base + attention W_o^T. Sums over heads (W_o forward; both latents' and the rotary key's
+// gradients) are split.
 #pragma once
 
 #include "model/context.hpp"
@@ -23,7 +23,7 @@ template <class T>
 MlaParams<T> bind(const AttentionLayout& layout, const ModelShape& shape, T* base);
 
 struct MlaSaved {
-  Mat<float> down_TX;     // before the norms; the rotary key not yet rotated
+  Mat<float> down_TX;  // before the norms; the rotary key not yet rotated
   Mat<float> q_latent_TQ, kv_latent_TC;
   Vec<float> q_r_T, kv_r_T;
   Mat<float> q_TX, kv_TX, k_rope_TR;  // rotated
@@ -41,8 +41,8 @@ struct Mla {
 
   // document_start_T: empty, or each position's first visible position (kernels/attention.hpp).
   static void forward(Context& context, const ModelShape& shape, const Sequences& sequences, const RotaryTable& rotary,
-                      const MlaParams<const float>& params, const MlaSaved& saved,
-                      Vec<const int32_t> document_start_T, Mat<const float> x, Mat<const float> base, Mat<float> y);
+                      const MlaParams<const float>& params, const MlaSaved& saved, Vec<const int32_t> document_start_T,
+                      Mat<const float> x, Mat<const float> base, Mat<float> y);
   // dx overwritten. dy must stay until the weight half has run.
   static void backward_input(Context& context, const ModelShape& shape, const Sequences& sequences,
                              const RotaryTable& rotary, const MlaParams<const float>& params, const MlaSaved& saved,

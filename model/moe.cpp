@@ -9,8 +9,7 @@ MoeParams<T> bind_moe(const LayerLayout& layout, const ModelShape& shape, T* bas
   const int64_t hidden = shape.hidden_size, width = shape.moe_intermediate_size;
   MoeParams<T> p;
   p.gate_EH = mat(base + layout.gate, shape.n_routed_experts, hidden);
-  if (layout.gate_bias >= 0 && biases != nullptr)
-    p.bias_E = vec(biases + layout.gate_bias, shape.n_routed_experts);
+  if (layout.gate_bias >= 0 && biases != nullptr) p.bias_E = vec(biases + layout.gate_bias, shape.n_routed_experts);
   p.experts = {mat(base + layout.experts.gate_up, 2 * width, hidden), mat(base + layout.experts.down, hidden, width),
                layout.expert_stride};
   if (layout.ffn.gate_up >= 0) p.shared = bind(layout.ffn, hidden, shape.shared_width(), base);

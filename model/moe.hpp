@@ -1,5 +1,5 @@
-// A mixture-of-experts layer: y = base + shared experts + routed experts (DeepSeek-V3 report eq. 12). The shared experts are
-// one dense FFN of their total width, without gate or scaling.
+// A mixture-of-experts layer: y = base + shared experts + routed experts (DeepSeek-V3 report eq. 12). The shared
+// experts are one dense FFN of their total width, without gate or scaling.
 #pragma once
 
 #include "model/dense_ffn.hpp"
@@ -13,7 +13,7 @@ struct MoeParams {
   Mat<T> gate_EH;
   Vec<const float> bias_E;  // empty: no bias
   ExpertsParams<T> experts;
-  FfnParams<T> shared;      // empty: no shared experts
+  FfnParams<T> shared;  // empty: no shared experts
 };
 
 template <class T>
@@ -41,11 +41,10 @@ struct Moe {
                       Mat<float> y);
   // dx overwritten: routed, then shared, then gate.
   static void backward_input(Context& context, const ModelShape& shape, const Sequences& sequences,
-                             const TokenExchange& exchange, const MoeParams<const float>& params,
-                             const MoeSaved& saved, MoeDeferred& deferred, double balance_coefficient,
-                             Mat<const float> dy, Mat<float> dx);
-  static void backward_weight(Context& context, const MoeSaved& saved, const MoeDeferred& deferred,
-                              Mat<const float> x, const MoeParams<float>& grads);
+                             const TokenExchange& exchange, const MoeParams<const float>& params, const MoeSaved& saved,
+                             MoeDeferred& deferred, double balance_coefficient, Mat<const float> dy, Mat<float> dx);
+  static void backward_weight(Context& context, const MoeSaved& saved, const MoeDeferred& deferred, Mat<const float> x,
+                              const MoeParams<float>& grads);
 };
 
 }  // namespace tael

@@ -70,11 +70,9 @@ void Mtp::forward(Context& context, const BlockInputs& in, const MtpParams<const
                                     .eps = eps});
   linear_forward(context, saved.x_TH, saved.joined_T2H, params.eh_proj);
   Block::forward(context, in, params.block, saved.block, counts_E, balance_B, saved.x_TH, saved.out_TH);
-  rms_norm_forward(context.stream, {.y_TD = saved.post_TH,
-                                    .r_T = saved.out_r_T,
-                                    .x_TD = saved.out_TH,
-                                    .gain_D = params.head_norm,
-                                    .eps = eps});
+  rms_norm_forward(
+      context.stream,
+      {.y_TD = saved.post_TH, .r_T = saved.out_r_T, .x_TD = saved.out_TH, .gain_D = params.head_norm, .eps = eps});
 }
 
 void Mtp::backward_input(Context& context, const BlockInputs& in, const MtpParams<const float>& params,

@@ -1,11 +1,11 @@
-// Multi-token prediction, depth k (DeepSeek-V3 report 2.2, eq. 21-23): a whole layer on top of the model's hidden state and the
-// embedding of the token k places ahead.
+// Multi-token prediction, depth k (DeepSeek-V3 report 2.2, eq. 21-23): a whole layer on top of the model's hidden state
+// and the embedding of the token k places ahead.
 //
 //   x = [ norm_e(embedding(t + k)) | norm_h(previous hidden) ] eh_proj^T     (embedding half first, as released)
 //   out = block(x);  post = shared_head.norm(out);  logits = post head^T
 //
-// The next depth reads `post` (MtpHidden::after_final_norm) or `out` (before_final_norm), just as depth 1 reads the main
-// model's hidden state after or before its final norm. Positions are not shifted with the tokens.
+// The next depth reads `post` (MtpHidden::after_final_norm) or `out` (before_final_norm), just as depth 1 reads the
+// main model's hidden state after or before its final norm. Positions are not shifted with the tokens.
 #pragma once
 
 #include "model/block.hpp"
@@ -42,8 +42,8 @@ struct Mtp {
   static void forward(Context& context, const BlockInputs& in, const MtpParams<const float>& params,
                       Mat<const float> embedding_VH, MtpSaved& saved, Mat<const int32_t> token_BS, int64_t depth,
                       Vec<int64_t> counts_E, Vec<double> balance_B, Mat<const float> hidden);
-  // dpost: gradient of `post`. dout_extra: gradient of `out` from the next depth, or empty. dhidden += the gradient of the
-  // previous hidden state. dpost must stay until the weight half has run.
+  // dpost: gradient of `post`. dout_extra: gradient of `out` from the next depth, or empty. dhidden += the gradient of
+  // the previous hidden state. dpost must stay until the weight half has run.
   static void backward_input(Context& context, const BlockInputs& in, const MtpParams<const float>& params,
                              const MtpSaved& saved, MtpDeferred& deferred, Mat<const float> dpost,
                              Mat<const float> dout_extra, Mat<float> dhidden);

@@ -83,10 +83,9 @@ void Network::train(Context& context, Arena& saved, const Weights& weights, cons
 
   // Forward.
   x_[0] = saved.mat<float>(tokens, hidden);
-  embedding_forward(context.stream, {.y_TD = x_[0],
-                                     .table_VD = embedding,
-                                     .token_BS = batch.token_BS,
-                                     .sequence_length = batch.sequences.length});
+  embedding_forward(
+      context.stream,
+      {.y_TD = x_[0], .table_VD = embedding, .token_BS = batch.token_BS, .sequence_length = batch.sequences.length});
   for (int64_t l = 0; l < layers; ++l) {
     const LayerLayout& layout = table_.layers[index(l)];
     blocks_[index(l)] = Block::plan(saved, shape, batch.sequences, layout.moe);
@@ -97,18 +96,15 @@ void Network::train(Context& context, Arena& saved, const Weights& weights, cons
   const Mat<float> last = x_[index(layers)];
   hidden_TH_ = saved.mat<float>(tokens, hidden);
   hidden_r_T_ = saved.vec<float>(tokens);
-  rms_norm_forward(context.stream, {.y_TD = hidden_TH_,
-                                    .r_T = hidden_r_T_,
-                                    .x_TD = last,
-                                    .gain_D = final_norm,
-                                    .eps = shape.rms_norm_eps});
+  rms_norm_forward(
+      context.stream,
+      {.y_TD = hidden_TH_, .r_T = hidden_r_T_, .x_TD = last, .gain_D = final_norm, .eps = shape.rms_norm_eps});
   const bool after = mtp_hidden_ == MtpHidden::after_final_norm;
   for (int64_t k = 0; k < depths; ++k) {
     const MtpLayout& layout = table_.mtp[index(k)];
     mtp_[index(k)] = Mtp::plan(saved, shape, batch.sequences, layout.layer.moe);
     const Mat<float> first = after ? hidden_TH_ : last;
-    const Mat<float> previous =
-        k == 0 ? first : (after ? mtp_[index(k - 1)].post_TH : mtp_[index(k - 1)].out_TH);
+    const Mat<float> previous = k == 0 ? first : (after ? mtp_[index(k - 1)].post_TH : mtp_[index(k - 1)].out_TH);
     Mtp::forward(context, in, bind(layout, shape, weights.params, weights.biases), embedding, mtp_[index(k)],
                  batch.token_BS, k + 1, counts_of(layout.layer, counts_LE), losses.balance_B, previous);
   }
@@ -121,9 +117,8 @@ void Network::train(Context& context, Arena& saved, const Weights& weights, cons
   for (int64_t k = 0; k < depths; ++k) {
     dpost_[index(k)] = saved.mat<float>(tokens, hidden);
     head_loss_and_grad(context, batch.sequences, {.token_BS = batch.token_BS, .shift = k + 2, .unscored = k + 1},
-                       mtp_[index(k)].post_TH, head, vec(losses.mtp_DB.row(k), losses.mtp_DB.dim[1]),
-                       coefficients.mtp, dpost_[index(k)],
-                       mat(grads + table_.mtp_head_gradient[index(k)], vocabulary, hidden));
+                       mtp_[index(k)].post_TH, head, vec(losses.mtp_DB.row(k), losses.mtp_DB.dim[1]), coefficients.mtp,
+                       dpost_[index(k)], mat(grads + table_.mtp_head_gradient[index(k)], vocabulary, hidden));
   }
 
   // Backward: MTP from the deepest, then the layers from the last. dx and dy change places from layer to layer.
@@ -164,8 +159,8 @@ void Network::train(Context& context, Arena& saved, const Weights& weights, cons
     ArenaScope scope(context.scratch);
     const LayerLayout& layout = table_.layers[index(l)];
     BlockDeferred deferred = Block::plan_deferred(context.scratch, shape, batch.sequences, layout.moe);
-    Block::backward_input(context, in, bind(layout, shape, weights.params, weights.biases), blocks_[index(l)],
-                          deferred, dy, dx);
+    Block::backward_input(context, in, bind(layout, shape, weights.params, weights.biases), blocks_[index(l)], deferred,
+                          dy, dx);
     Block::backward_weight(context, in, blocks_[index(l)], deferred, bind(layout, shape, grads, nullptr));
     std::swap(dx, dy);
   }

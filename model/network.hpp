@@ -1,10 +1,10 @@
-// The whole model: forward and backward of one micro-batch, on whatever memory it is given. Knows nothing of ranks, steps or
-// optimizers; what it adds to (gradients, counts) belongs to the caller.
+// The whole model: forward and backward of one micro-batch, on whatever memory it is given. Knows nothing of ranks,
+// steps or optimizers; what it adds to (gradients, counts) belongs to the caller.
 //
-// A micro-batch is a number of whole sequences. Losses come back per sequence and gradients are accumulated in token order,
-// so nothing depends on how a global batch is cut into micro-batches. All memory comes from two arenas: `saved` lives from
-// forward to backward, `scratch` (in the context) inside a layer. Run on Stream::dry with measuring arenas, the same
-// functions measure what they will need.
+// A micro-batch is a number of whole sequences. Losses come back per sequence and gradients are accumulated in token
+// order, so nothing depends on how a global batch is cut into micro-batches. All memory comes from two arenas: `saved`
+// lives from forward to backward, `scratch` (in the context) inside a layer. Run on Stream::dry with measuring arenas,
+// the same functions measure what they will need.
 #pragma once
 
 #include <vector>
@@ -37,7 +37,7 @@ struct LossCoefficients {
 struct MicroBatchLosses {  // overwritten
   Vec<double> main_B;      // sums over a sequence's tokens
   Mat<double> mtp_DB;
-  Vec<double> balance_B;   // sum over layers of sum over experts of f P, without alpha
+  Vec<double> balance_B;  // sum over layers of sum over experts of f P, without alpha
 };
 
 class Network {
@@ -77,10 +77,10 @@ class Network {
   RotaryTable rotary_;
   std::vector<BlockSaved> blocks_;
   std::vector<MtpSaved> mtp_;
-  std::vector<Mat<float>> x_;        // x_[l]: input of layer l; the last: output of the last layer
-  std::vector<Mat<float>> dpost_;    // gradient of each MTP depth's post, and
-  std::vector<Mat<float>> dout_;     // of its block's output, from the next depth
-  Mat<float> hidden_TH_;             // after the final norm
+  std::vector<Mat<float>> x_;      // x_[l]: input of layer l; the last: output of the last layer
+  std::vector<Mat<float>> dpost_;  // gradient of each MTP depth's post, and
+  std::vector<Mat<float>> dout_;   // of its block's output, from the next depth
+  Mat<float> hidden_TH_;           // after the final norm
   Vec<float> hidden_r_T_;
 };
 

@@ -31,8 +31,8 @@ class Builder {
       at.q_b = matrix(prefix + "q_b_proj.weight", heads * shape_.qk_head_dim(), *shape_.q_lora_rank);
     }
     at.kv_a_norm = norm(prefix + "kv_a_layernorm.weight", shape_.kv_lora_rank);
-    at.kv_b = matrix(prefix + "kv_b_proj.weight", heads * (shape_.qk_nope_head_dim + shape_.v_head_dim),
-                     shape_.kv_lora_rank);
+    at.kv_b =
+        matrix(prefix + "kv_b_proj.weight", heads * (shape_.qk_nope_head_dim + shape_.v_head_dim), shape_.kv_lora_rank);
     at.o = matrix(prefix + "o_proj.weight", hidden, heads * shape_.v_head_dim);
     return at;
   }
@@ -105,8 +105,8 @@ ParamTable make_param_table(const ModelShape& shape) {
   table.embedding = build.matrix("model.embed_tokens.weight", shape.vocab_size, shape.hidden_size);
   for (int64_t i = 0; i < shape.num_hidden_layers; ++i) table.layers.push_back(build.layer(i, shape.is_moe_layer(i)));
   table.final_norm = build.norm("model.norm.weight", shape.hidden_size);
-  table.head = shape.tie_word_embeddings ? table.embedding
-                                         : build.matrix("lm_head.weight", shape.vocab_size, shape.hidden_size);
+  table.head =
+      shape.tie_word_embeddings ? table.embedding : build.matrix("lm_head.weight", shape.vocab_size, shape.hidden_size);
   // An MTP module's block is of the last layer's kind (Hugging Face MtpLayer; V3 report section 2.2).
   const bool mtp_moe = shape.is_moe_layer(shape.num_hidden_layers - 1);
   for (int64_t k = 0; k < shape.num_nextn_predict_layers; ++k) {
@@ -122,8 +122,7 @@ ParamTable make_param_table(const ModelShape& shape) {
   }
   table.gradient_size_ = table.size_;
   const int64_t table_size = shape.vocab_size * shape.hidden_size;
-  table.head_gradient =
-      shape.tie_word_embeddings ? add_extra_use(table, table.embedding, table_size) : table.head;
+  table.head_gradient = shape.tie_word_embeddings ? add_extra_use(table, table.embedding, table_size) : table.head;
   for (int64_t k = 0; k < shape.num_nextn_predict_layers; ++k) {
     table.mtp_embedding_gradient.push_back(add_extra_use(table, table.embedding, table_size));
     table.mtp_head_gradient.push_back(add_extra_use(table, table.head, table_size));

@@ -1,10 +1,10 @@
-// Every tensor of a model: one row per tensor under its Hugging Face name, in the order in which the numbers lie in memory.
-// Allocation, initialisation, counts, optimizer, norms, checkpoints and exports all walk this table; nothing else knows
-// which tensors a model has.
+// Every tensor of a model: one row per tensor under its Hugging Face name, in the order in which the numbers lie in
+// memory. Allocation, initialisation, counts, optimizer, norms, checkpoints and exports all walk this table; nothing
+// else knows which tensors a model has.
 //
 // Numbers are dense: a tensor starts where the one before it ends, so that tensors which one GEMM uses together (query
-// and KV latent projections, gate and up, the matrices of consecutive experts) are one matrix in memory. Gate biases are
-// not trained by gradients and live in an array of their own, [bias rows, experts].
+// and KV latent projections, gate and up, the matrices of consecutive experts) are one matrix in memory. Gate biases
+// are not trained by gradients and live in an array of their own, [bias rows, experts].
 #pragma once
 
 #include <cstdint>
@@ -52,20 +52,20 @@ struct LayerLayout {
   bool moe = false;
   int64_t input_norm = -1, post_attention_norm = -1;
   AttentionLayout attention;
-  FfnLayout ffn;            // dense FFN, or the shared experts as one (offsets -1: none)
-  int64_t gate = -1;        // [E, H]
-  int64_t gate_bias = -1;   // offset in the array of biases
-  FfnLayout experts;        // of expert 0; expert e lies e * expert_stride later
+  FfnLayout ffn;           // dense FFN, or the shared experts as one (offsets -1: none)
+  int64_t gate = -1;       // [E, H]
+  int64_t gate_bias = -1;  // offset in the array of biases
+  FfnLayout experts;       // of expert 0; expert e lies e * expert_stride later
   int64_t expert_stride = 0;
-  int64_t moe_index = -1;   // number of this MoE layer among all MoE layers, MTP included
+  int64_t moe_index = -1;  // number of this MoE layer among all MoE layers, MTP included
 };
 struct MtpLayout {
   int64_t enorm = -1, hnorm = -1, eh_proj = -1, head_norm = -1;
   LayerLayout layer;
 };
 
-// A second use of a tensor (tied tables; MTP's shared embedding and head) accumulates its gradient apart, because between
-// micro-batches the uses would mix; the sum is formed in list order at the end of a lane.
+// A second use of a tensor (tied tables; MTP's shared embedding and head) accumulates its gradient apart, because
+// between micro-batches the uses would mix; the sum is formed in list order at the end of a lane.
 struct ExtraUse {
   int64_t destination = 0;  // offset of the tensor
   int64_t offset = 0;       // of this accumulator, from the start of the gradients (>= ParamTable::size())
@@ -76,17 +76,17 @@ struct ParamTable {
   ModelShape shape;
   std::vector<ParamSpec> params;
   std::vector<GateBiasSpec> gate_biases;
-  int64_t size() const { return size_; }                      // numbers trained by gradients
+  int64_t size() const { return size_; }  // numbers trained by gradients
   int64_t bias_size() const { return bias_size_; }
-  int64_t gradient_size() const { return gradient_size_; }    // size() and the extra uses
+  int64_t gradient_size() const { return gradient_size_; }  // size() and the extra uses
 
   int64_t embedding = -1, final_norm = -1, head = -1;  // head: the embedding's offset when tied
   std::vector<LayerLayout> layers;
   std::vector<MtpLayout> mtp;
   int64_t moe_layers = 0;
   std::vector<ExtraUse> extra_uses;
-  int64_t head_gradient = -1;                    // where the main head's gradient goes
-  std::vector<int64_t> mtp_embedding_gradient;   // per depth
+  int64_t head_gradient = -1;                   // where the main head's gradient goes
+  std::vector<int64_t> mtp_embedding_gradient;  // per depth
   std::vector<int64_t> mtp_head_gradient;
 
   int64_t size_ = 0, bias_size_ = 0, gradient_size_ = 0;
@@ -97,11 +97,11 @@ ParamTable make_param_table(const ModelShape& shape);
 
 // Counted from the table. Source of the conventions: DeepSeek-V3 report 4.2 and README_WEIGHTS.
 struct ParamCounts {
-  int64_t total = 0;                // gate biases included, MTP not
-  int64_t active = 0;               // at work for one token: both tables and gate biases counted, MTP not
+  int64_t total = 0;   // gate biases included, MTP not
+  int64_t active = 0;  // at work for one token: both tables and gate biases counted, MTP not
   int64_t active_without_input_table = 0;
-  int64_t mtp = 0;                  // MTP modules without their copies of the shared tables, gate biases included
-  int64_t gate_biases = 0;          // without MTP's
+  int64_t mtp = 0;          // MTP modules without their copies of the shared tables, gate biases included
+  int64_t gate_biases = 0;  // without MTP's
 };
 ParamCounts count_parameters(const ModelShape& shape);
 

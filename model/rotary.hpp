@@ -1,7 +1,7 @@
 // The tables of the rotary embedding and the scale of attention, which YaRN changes together.
 //
-// Plain: angle j of position s is s * theta^(-2j / R). YaRN (arXiv 2309.00071 as the released modelling code has it): low
-// dimensions keep their frequency, high ones are divided by `factor`, a linear ramp between the two correction
+// Plain: angle j of position s is s * theta^(-2j / R). YaRN (arXiv 2309.00071 as the released modelling code has it):
+// low dimensions keep their frequency, high ones are divided by `factor`, a linear ramp between the two correction
 // dimensions; attention's scale is multiplied by mscale(factor, mscale_all_dim)^2 and the tables by
 // mscale(factor, mscale) / mscale(factor, mscale_all_dim), with mscale(s, m) = 0.1 m ln s + 1.
 #pragma once

@@ -1,6 +1,6 @@
-// The gate of a MoE layer: logits x W_gate^T in float32, the choice of experts, their weights, and the sequence-wise balance
-// loss (DeepSeek-V3 report 2.1.2; kernels/route_topk.hpp has the rules). The bias only steers the choice: it has no
-// gradient, and optim/expert_bias moves it once per optimizer step from the counts gathered here.
+// The gate of a MoE layer: logits x W_gate^T in float32, the choice of experts, their weights, and the sequence-wise
+// balance loss (DeepSeek-V3 report 2.1.2; kernels/route_topk.hpp has the rules). The bias only steers the choice: it
+// has no gradient, and optim/expert_bias moves it once per optimizer step from the counts gathered here.
 #pragma once
 
 #include "kernels/route_topk.hpp"

@@ -12,8 +12,8 @@ namespace tael {
 
 enum class ModelType { deepseek_v3, deepseek_v2 };
 enum class ScoringFunc { sigmoid, softmax };
-// noaux_tc: bias for the choice, a group's score is the sum of its two best (V3). group_limited_greedy: a group's score is
-// its maximum (V2). greedy: no groups.
+// noaux_tc: bias for the choice, a group's score is the sum of its two best (V3). group_limited_greedy: a group's score
+// is its maximum (V2). greedy: no groups.
 enum class TopkMethod { noaux_tc, group_limited_greedy, greedy };
 
 // Which hidden state an MTP module reads: after or before the (main model's, or the previous module's) final norm. The

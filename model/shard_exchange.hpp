@@ -1,8 +1,8 @@
 // The door through which a layer that tensor parallelism would split makes its sums whole.
 //
-// A split sum is computed in `segments` pieces (kernels/gemm.hpp) and joined by the tree. Here every piece is computed by
-// this rank; when heads and widths are spread over ranks, a rank computes its own pieces and this is where the others'
-// arrive. Layers only ever say: pieces of this result, now join them.
+// A split sum is computed in `segments` pieces (kernels/gemm.hpp) and joined by the tree. Here every piece is computed
+// by this rank; when heads and widths are spread over ranks, a rank computes its own pieces and this is where the
+// others' arrive. Layers only ever say: pieces of this result, now join them.
 #pragma once
 
 #include "kernels/pieces.hpp"

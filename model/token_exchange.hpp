@@ -1,5 +1,5 @@
-// The door through which experts receive tokens and give results back. A MoE layer knows only this: who computes an expert,
-// and how a token gets there, is not its business. Dropless for any skew.
+// The door through which experts receive tokens and give results back. A MoE layer knows only this: who computes an
+// expert, and how a token gets there, is not its business. Dropless for any skew.
 #pragma once
 
 #include "model/context.hpp"

@@ -39,7 +39,7 @@ class Golden {
   MtpHidden mtp_hidden() const {
     const Json* value = facts.at("settings").find("mtp_hidden");
     return value != nullptr && value->as_string() == "before_final_norm" ? MtpHidden::before_final_norm
-                                                                    : MtpHidden::after_final_norm;
+                                                                         : MtpHidden::after_final_norm;
   }
   void load(NetworkRun& run) const {
     import_parameters(directory, run.network.table(), vec(run.params.data(), static_cast<int64_t>(run.params.size())),

@@ -22,9 +22,7 @@ class NetworkRun {
         counts(static_cast<size_t>(network.table().moe_layers * shape.n_routed_experts)) {}
 
   Weights weights() const { return {params.data(), biases.data()}; }
-  Mat<int64_t> counts_LE() {
-    return mat(counts.data(), network.table().moe_layers, network.shape().n_routed_experts);
-  }
+  Mat<int64_t> counts_LE() { return mat(counts.data(), network.table().moe_layers, network.shape().n_routed_experts); }
 
   // Adds to grads and counts. Losses are the sums over sequences that model/network.hpp names.
   struct Losses {

@@ -1,5 +1,5 @@
-// The whole model in plain loops over a scalar, composed of the kernels' references: what model/network.cpp means. With a
-// recording scalar (oracle.hpp) it yields the exact gradient of the total loss with respect to every parameter.
+// The whole model in plain loops over a scalar, composed of the kernels' references: what model/network.cpp means. With
+// a recording scalar (oracle.hpp) it yields the exact gradient of the total loss with respect to every parameter.
 #pragma once
 
 #include <vector>
@@ -17,7 +17,8 @@ namespace tael::testing {
 
 template <class T>
 struct Numbers {  // an owned matrix
-  Numbers(int64_t rows, int64_t cols) : values(static_cast<size_t>(rows * cols)), view(mat(values.data(), rows, cols)) {}
+  Numbers(int64_t rows, int64_t cols)
+      : values(static_cast<size_t>(rows * cols)), view(mat(values.data(), rows, cols)) {}
   Numbers(const Numbers& other) : values(other.values), view(other.view) { view.data = values.data(); }
   Numbers& operator=(const Numbers& other) {
     values = other.values;

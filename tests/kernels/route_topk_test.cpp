@@ -102,7 +102,8 @@ std::vector<double> values_of(const std::vector<Recorded>& x) {
 class RouteTopkTest : public IsaTest {};
 INSTANTIATE_FOR_EVERY_ISA(RouteTopkTest);
 
-// DeepSeek-V3 by hand: 4 groups of 2, keep 2, top 2. All choice scores are negative, which is what shows a mask of zero.
+// DeepSeek-V3 by hand: 4 groups of 2, keep 2, top 2. All choice scores are negative, which is what shows a mask of
+// zero.
 TEST_P(RouteTopkTest, TheCaseByHandAndItsFourWrongAnswers) {
   Gate g(1, 8, v3(2, 4, 2));
   g.logit = Matrix<float>(1, 8, {2, -3, 1, 0.9f, 0.5f, 0.4f, -1, 0});
@@ -113,8 +114,8 @@ TEST_P(RouteTopkTest, TheCaseByHandAndItsFourWrongAnswers) {
   EXPECT_NEAR(g.weight.mat()(0, 1), 1.1670, 5e-5);
   EXPECT_EQ(g.counts, (std::vector<int64_t>{0, 0, 0, 1, 1, 0, 0, 0}));
 
-  // Dropped groups at zero instead of minus infinity would choose 0 and 1; weights from biased scores would be 1.2754 and
-  // 1.2246; both are excluded above. The two that are other options of ours must give their own answers:
+  // Dropped groups at zero instead of minus infinity would choose 0 and 1; weights from biased scores would be 1.2754
+  // and 1.2246; both are excluded above. The two that are other options of ours must give their own answers:
   Gate maximum = g;
   maximum.options.group_score = GroupScore::maximum;
   maximum.forward(stream(), 0, 1);
@@ -154,8 +155,8 @@ TEST_P(RouteTopkTest, ForwardAndGradientAgreeWithTheExactOnes) {
       ExactGate exact(g);
       ASSERT_EQ(g.expert.values(), exact.expert) << c.experts;
       EXPECT_EQ(g.counts, exact.counts);
-      // Sigmoid: exp within two units, sum, quotient: 6. Softmax: the difference to the maximum adds up to its size, 4 and
-      // a sum; both sides of the quotient.
+      // Sigmoid: exp within two units, sum, quotient: 6. Softmax: the difference to the maximum adds up to its size, 4
+      // and a sum; both sides of the quotient.
       const double spread = c.options.softmax ? 10 * deviation : 0.0;
       const double steps = c.options.softmax ? 2 * (spread + 4) + row_sum_steps(c.experts) + 2 : 6.0;
       EXPECT_TRUE(close(g.score.values(), values_of(exact.score), steps));

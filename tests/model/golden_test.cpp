@@ -120,7 +120,8 @@ TEST_P(GoldenModel, LogitsLossesGradientsAndRouting) {
   const auto check_routing = [&](int64_t layer, const LayerLayout& layout, const MoeSaved& moe) {
     if (!layout.moe) return;
     const std::string prefix = "routing." + std::to_string(layer) + ".";
-    const std::vector<int64_t> experts = golden.integers(prefix + "experts"), counts = golden.integers(prefix + "counts");
+    const std::vector<int64_t> experts = golden.integers(prefix + "experts"),
+                               counts = golden.integers(prefix + "counts");
     const std::vector<float> weights = golden.floats(prefix + "weights");
     ASSERT_EQ(moe.router.expert_TK.size(), static_cast<int64_t>(experts.size()));
     for (size_t i = 0; i < experts.size(); ++i) {
@@ -133,7 +134,8 @@ TEST_P(GoldenModel, LogitsLossesGradientsAndRouting) {
   for (size_t l = 0; l < table.layers.size(); ++l)
     check_routing(static_cast<int64_t>(l), table.layers[l], run.network.blocks()[l].moe);
   for (size_t k = 0; k < table.mtp.size(); ++k)
-    check_routing(shape.num_hidden_layers + static_cast<int64_t>(k), table.mtp[k].layer, run.network.mtp()[k].block.moe);
+    check_routing(shape.num_hidden_layers + static_cast<int64_t>(k), table.mtp[k].layer,
+                  run.network.mtp()[k].block.moe);
 
   const std::vector<double> evaluated = run.evaluate(micro);
   EXPECT_EQ(evaluated, losses.main);  // the same numbers, whatever is kept for backward

@@ -1,5 +1,5 @@
-// Every gradient of the hand-written backward against the exact gradient of the reference network, over the kinds of model
-// that exist: one row per kind.
+// Every gradient of the hand-written backward against the exact gradient of the reference network, over the kinds of
+// model that exist: one row per kind.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -70,8 +70,7 @@ std::vector<Case> cases() {
       {.name = "v2_greedy", .change = [](ModelShape& s) { softmax_gate(s, TopkMethod::greedy); }, .balance = 0.3},
       {.name = "v2_groups", .change = [](ModelShape& s) { softmax_gate(s, TopkMethod::group_limited_greedy); }},
       {.name = "balance", .balance = 0.7},
-      {.name = "yarn",
-       .change = [](ModelShape& s) { s.rope_scaling = RopeScaling{4.0, 4, 32, 1, 0.8, 0.6}; }},
+      {.name = "yarn", .change = [](ModelShape& s) { s.rope_scaling = RopeScaling{4.0, 4, 32, 1, 0.8, 0.6}; }},
       {.name = "tied", .change = [](ModelShape& s) { s.tie_word_embeddings = true; }},
       {.name = "documents", .documents = true},
       {.name = "mtp1_after", .change = [](ModelShape& s) { s.num_nextn_predict_layers = 1; }, .balance = 0.2},
@@ -110,9 +109,8 @@ TEST_P(NetworkGradient, EqualsTheExactGradientOfTheReference) {
   Random random(41);
   for (const ParamSpec& spec : table.params) {
     for (int64_t i = 0; i < spec.size(); ++i) {
-      run.params[static_cast<size_t>(spec.offset + i)] =
-          static_cast<float>(spec.dims == 1 ? 1 + 0.3 * random.normal()
-                                            : random.normal() / std::sqrt(static_cast<double>(spec.cols)));
+      run.params[static_cast<size_t>(spec.offset + i)] = static_cast<float>(
+          spec.dims == 1 ? 1 + 0.3 * random.normal() : random.normal() / std::sqrt(static_cast<double>(spec.cols)));
     }
   }
   for (float& b : run.biases) b = static_cast<float>(-0.3 + 0.2 * random.normal());

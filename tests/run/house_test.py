@@ -35,7 +35,7 @@ CLEAN = {
 
 class House(unittest.TestCase):
     def check(self, changes, *arguments):
-        """Exit code and output of check_house.py on the clean tree with these files changed (None: removed)."""
+        """Exit code and output of check_house.py on the clean tree with these files changed (None: gone)."""
         with tempfile.TemporaryDirectory() as folder:
             for path, text in {**CLEAN, **changes}.items():
                 if text is not None:
@@ -104,6 +104,11 @@ class House(unittest.TestCase):
         self.refused("length", {"model/net.cpp": "\n" * 601, "docs/rooms.txt": law + "long model/net.cpp:\n"}, "601 lines")
         self.refused("length", {"docs/rooms.txt": law + "long model/net.cpp: a table\n"}, "not needed any more")
 
+    def test_columns(self):
+        self.refused("columns", {"model/net.cpp": "// " + "a" * 118 + "\n"}, "ends in column 121")
+        for text in ("// " + "ä" * 117, 'auto url = "https://' + "a" * 118 + '";'):
+            self.assertEqual(self.check({"model/net.cpp": text + "\n"}, "--only", "columns")[0], 0)
+
     def test_names(self):
         for name in ("fast_gemm", "net_new", "test_helper", "utils", "task-manager"):
             self.refused("names", {f"model/{name}.hpp": ""}, "in its name")
@@ -119,7 +124,7 @@ class House(unittest.TestCase):
     def test_markers(self):
         for word in ("TO" + "DO", "FIX" + "ME", "X" + "XX", "DISABLED" + "_Sum"):
             self.refused("markers", {"model/net.cpp": f"// {word}: later\n"}, word[:8])
-        self.assertEqual(self.check({"model/net.cpp": 'auto t = "XXX' + 'XXX";\n'}, "--only", "markers")[0], 0)
+        self.assertEqual(self.check({"model/net.cpp": f'auto t = "{"X" * 6}";\n'}, "--only", "markers")[0], 0)
 
     def test_machine_paths(self):
         for path in ("/ho" + "me/me/a", "/wo" + "rk/a", "/tm" + "p/a", "../sha" + "red/a"):

@@ -1,4 +1,5 @@
-// tael config show CONFIG [key=value ...] [--json] [--origin]: what a configuration comes to once all its layers are read.
+// tael config show CONFIG [key=value ...] [--json] [--origin]: what a configuration comes to once all its layers are
+// read.
 #pragma once
 
 #include <cstdio>
@@ -17,12 +18,13 @@ struct ConfigShowOptions {
   ConfigSearch search;
 };
 
-// The text that is printed. Error(bad_config) for a configuration that contradicts itself; what is not built yet is shown.
+// The text that is printed. Error(bad_config) for a configuration that contradicts itself; what is not built yet is
+// shown.
 std::string config_show(const ConfigShowOptions& options);
 int run_config_show(const ConfigShowOptions& options, std::FILE* out);
 
-// What a run says about its configuration before it starts, a line each: keys without effect, other programs' names that
-// were used, differences from the preset and from the defaults.
+// What a run says about its configuration before it starts, a line each: keys without effect, other programs' names
+// that were used, differences from the preset and from the defaults.
 std::vector<std::string> config_notes(const LoadedConfig& loaded);
 
 }  // namespace tael
