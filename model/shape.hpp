@@ -1,5 +1,5 @@
 // The dimensions of a DeepSeek-V3 or V2 model: plain data under Hugging Face's config.json names, filled by
-// trainer/config.cpp or checkpoint/hf_config.cpp, constant for ever after. What is derived is a function.
+// model/shape_fields.cpp, constant for ever after. What is derived is a function.
 //
 // Source: DeepSeek-V3 report section 2.1 and 4.2, DeepSeek-V2 report section 2; the released config.json files.
 #pragma once
