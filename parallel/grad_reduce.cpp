@@ -53,19 +53,19 @@ void reduce_piece(const Stream& stream, Comm& comm, Vec<float> received, Vec<flo
 
 }  // namespace
 
-std::string_view name_of(Reduction reduction) { return reduction == Reduction::canonical ? "canonical" : "fast"; }
+std::string_view name_of(SumOrder order) { return order == SumOrder::canonical ? "canonical" : "fast"; }
 
-GradReduceScratch plan_grad_reduce(Arena& arena, Reduction reduction, int64_t elements, int ranks, int64_t piece) {
+GradReduceScratch plan_grad_reduce(Arena& arena, SumOrder order, int64_t elements, int ranks, int64_t piece) {
   CHECK(piece >= 2 && elements >= 0, "pieces of {}, {} elements", piece, elements);
-  if (reduction == Reduction::fast || ranks == 1) return {};
+  if (order == SumOrder::fast || ranks == 1) return {};
   return {.received = arena.vec<float>((std::min(elements, piece) + 1) / 2)};
 }
 
-void reduce_gradients(const Stream& stream, Comm& comm, Reduction reduction, const GradReduceScratch& scratch,
+void reduce_gradients(const Stream& stream, Comm& comm, SumOrder order, const GradReduceScratch& scratch,
                       Vec<float> grads) {
   stream.synchronize();
   if (comm.size() == 1) return;
-  if (reduction == Reduction::fast) {
+  if (order == SumOrder::fast) {
     comm.all_reduce_sum(std::span(grads.data, static_cast<size_t>(grads.size())));
     return;
   }

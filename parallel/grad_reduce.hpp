@@ -19,9 +19,9 @@
 
 namespace tael {
 
-enum class Reduction : uint8_t { canonical, fast };
+enum class SumOrder : uint8_t { canonical, fast };
 
-std::string_view name_of(Reduction reduction);
+std::string_view name_of(SumOrder order);
 
 // Scratch of reduce_gradients. A gradient goes in pieces of twice its size, so that it stays small: pieces of 8 MiB are
 // long enough for any wire. Empty for one rank and under `fast`.
@@ -29,12 +29,12 @@ struct GradReduceScratch {
   Vec<float> received;
 };
 inline constexpr int64_t kGradReducePiece = int64_t{2} << 20;  // floats
-GradReduceScratch plan_grad_reduce(Arena& arena, Reduction reduction, int64_t elements, int ranks,
+GradReduceScratch plan_grad_reduce(Arena& arena, SumOrder order, int64_t elements, int ranks,
                                    int64_t piece = kGradReducePiece);
 
 // Collective, in place: afterwards every rank holds the sum over ranks. Not a mean: the loss is divided by the global
 // number of tokens before backward.
-void reduce_gradients(const Stream& stream, Comm& comm, Reduction reduction, const GradReduceScratch& scratch,
+void reduce_gradients(const Stream& stream, Comm& comm, SumOrder order, const GradReduceScratch& scratch,
                       Vec<float> grads);
 
 // Collective. lane_values_LV: one row per lane of this rank, in lane order, one column per quantity (loss, MTP loss,

@@ -44,7 +44,7 @@ struct LaneLayout {
   int lanes = 1;              // of this rank, a power of two
   // Added to their destinations in this order when a lane ends. Each use accumulates by itself, or the order of its sum
   // would depend on how the uses interleave with micro-batches.
-  std::vector<ExtraUse> extra_uses;
+  std::vector<ExtraUse> extra_uses = {};
 };
 
 // Sums the gradients of this rank's lanes. Takes log2(lanes) + 1 buffers of `elements` floats from the arena and the

@@ -124,7 +124,7 @@ uint64_t check_canonical_sums(Comm& comm) {
   for (const int64_t n : {int64_t{0}, int64_t{1}, int64_t{7}, int64_t{1000003}}) {
     const auto plan = [&](Arena& arena) {
       LaneAccumulator lanes(arena, {.elements = n, .gradient_size = n, .lanes = mine.count(), .extra_uses = {}});
-      return std::pair(std::move(lanes), plan_grad_reduce(arena, Reduction::canonical, n, comm.size(), kPiece));
+      return std::pair(std::move(lanes), plan_grad_reduce(arena, SumOrder::canonical, n, comm.size(), kPiece));
     };
     Arena measure = Arena::measuring();
     plan(measure);
@@ -138,7 +138,7 @@ uint64_t check_canonical_sums(Comm& comm) {
       lanes.end_lane(stream);
     }
     const Vec<float> total = lanes.finish();
-    reduce_gradients(stream, comm, Reduction::canonical, scratch, total);
+    reduce_gradients(stream, comm, SumOrder::canonical, scratch, total);
     std::vector<std::vector<float>> all_lanes;
     for (int l = 0; l < kLanes; ++l) all_lanes.push_back(numbers(n, l));
     const std::vector<float> expected = serial_tree(std::move(all_lanes));

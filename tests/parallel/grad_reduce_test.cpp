@@ -45,10 +45,10 @@ TEST(GradReduce, FastTakesAnyNumberOfRanks) {
       ThreadPool pool(1);
       const Stream stream(pool, Isa::portable);
       Arena measure = Arena::measuring();
-      const GradReduceScratch scratch = plan_grad_reduce(measure, Reduction::fast, n, ranks);
+      const GradReduceScratch scratch = plan_grad_reduce(measure, SumOrder::fast, n, ranks);
       EXPECT_EQ(measure.peak(), 0u);
       std::vector<float> grads = inputs[static_cast<size_t>(comm.rank())];
-      reduce_gradients(stream, comm, Reduction::fast, scratch, vec(grads.data(), n));
+      reduce_gradients(stream, comm, SumOrder::fast, scratch, vec(grads.data(), n));
       results[static_cast<size_t>(comm.rank())] = grads;
     });
     for (const auto& result : results) EXPECT_EQ(result, results[0]);  // every rank the same bits
@@ -60,19 +60,19 @@ TEST(GradReduce, FastTakesAnyNumberOfRanks) {
 
 TEST(GradReduce, ScratchIsBoundedAndNothingIsAllocated) {
   Arena measure = Arena::measuring();
-  plan_grad_reduce(measure, Reduction::canonical, int64_t{1} << 40, 8);
+  plan_grad_reduce(measure, SumOrder::canonical, int64_t{1} << 40, 8);
   EXPECT_EQ(measure.peak(), static_cast<size_t>(kGradReducePiece) / 2 * sizeof(float));
-  EXPECT_EQ(plan_grad_reduce(measure, Reduction::canonical, 1000, 1).received.size(), 0);
+  EXPECT_EQ(plan_grad_reduce(measure, SumOrder::canonical, 1000, 1).received.size(), 0);
   ThreadWorld(4).run([](Comm& comm) {
     ThreadPool pool(1);
     const Stream stream(pool, Isa::portable);
     Arena arena("scratch", 1 << 20);
-    const GradReduceScratch scratch = plan_grad_reduce(arena, Reduction::canonical, 1001, comm.size());
+    const GradReduceScratch scratch = plan_grad_reduce(arena, SumOrder::canonical, 1001, comm.size());
     std::vector<float> grads(1001, 1.0f);
     std::vector<int64_t> counts(17, comm.rank());
     comm.barrier();
     const int64_t before = testing::allocation_count();
-    reduce_gradients(stream, comm, Reduction::canonical, scratch, vec(grads.data(), 1001));
+    reduce_gradients(stream, comm, SumOrder::canonical, scratch, vec(grads.data(), 1001));
     sum_counts(comm, vec(counts.data(), 17));
     comm.barrier();
     EXPECT_EQ(testing::allocation_count(), before);
@@ -87,7 +87,7 @@ TEST(GradReduce, CanonicalRefusesRanksThatAreNoPowerOfTwo) {
   EXPECT_THROW(world.run([](Comm& comm) {
     ThreadPool pool(1);
     float x = 1.0f, y = 0.0f;
-    reduce_gradients(Stream(pool, Isa::portable), comm, Reduction::canonical, {vec(&y, 1)}, vec(&x, 1));
+    reduce_gradients(Stream(pool, Isa::portable), comm, SumOrder::canonical, {vec(&y, 1)}, vec(&x, 1));
   }),
                Error);
 }
