@@ -9,11 +9,11 @@
 //
 // Pieces: the result of forward and input_grad is a cube [P, rows, cols]. The summed index, of length K, is cut at
 // piece_begin(K, P, p); matrix p holds the chain over piece p alone. P = 1 is the plain product. P > 1 is
-// `reduction_segments`: the pieces are what tensor-parallel ranks would compute, and join_pieces (pieces.hpp) adds them by
-// the tree, so every number of ranks gives the same bits.
+// `reduction_segments`: the pieces are what tensor-parallel ranks would compute, and join_pieces (pieces.hpp) adds them
+// by the tree, so every number of ranks gives the same bits.
 //
-// Grouped: rows of x and y belong to experts. Expert e owns rows [offset[e], offset[e + 1]), any number from zero to all
-// of them, and matrix e of the weights, `weight_stride` elements after matrix e - 1.
+// Grouped: rows of x and y belong to experts. Expert e owns rows [offset[e], offset[e + 1]), any number from zero to
+// all of them, and matrix e of the weights, `weight_stride` elements after matrix e - 1.
 //
 // Shapes: M rows (tokens), N outputs, K inputs, E experts, P pieces. Formats: T in, acc_t<T> out and in between. Moves:
 // 2 M N K FLOPs. Views may have any pitch; c must not overlap a or b. Empty extents are allowed (K = 0 leaves the
