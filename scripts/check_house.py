@@ -29,7 +29,7 @@ MARKERS = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(" + "|".join(["work", "root", "home", "Users", "tmp"]) + r")/|\.\./" + "shared")
 PLAIN_HEADERS = re.compile(  # C++, POSIX and Linux
     r"[a-z_]+|(sys|netinet|arpa|linux)/\w+\.h|(unistd|fcntl|pthread|sched|signal|dirent|errno|dlfcn|poll|netdb|cpuid|"
-    r"time|ftw|spawn|termios)\.h|fmt/\w+\.h")
+    r"time|ftw|spawn|termios|stdlib|stdio)\.h|fmt/\w+\.h")
 TEST_HEADERS = re.compile(r"(gtest|gmock)/\S+|gtest/gtest\.h|benchmark/benchmark\.h")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^">]+)[">]', re.M)
 
