@@ -16,6 +16,7 @@
 #include "base/fields.hpp"
 #include "base/schedule.hpp"
 #include "model/shape_fields.hpp"
+#include "optim/lr_schedule.hpp"
 
 namespace tael {
 
@@ -90,17 +91,9 @@ struct OptimizerOptions {
   double clip_grad = 1.0;  // 0: no clipping
 };
 
-enum class DecayShape : uint8_t { constant, cosine };
-struct DecayPhase {  // of the learning rate: what happens until so many tokens, and the rate it ends with
-  int64_t until_tokens = 0;
-  DecayShape shape = DecayShape::constant;
-  double lr = 0;
-  bool operator==(const DecayPhase&) const = default;
-};
 struct Decay {
-  DecayShape shape = DecayShape::cosine;
-  std::vector<DecayPhase> phases;  // not empty: `shape` has no meaning
-  bool operator==(const Decay&) const = default;
+  LrShape shape = LrShape::cosine;
+  std::vector<LrPhase> phases;  // not empty: `shape` has no meaning
 };
 struct LrSchedulerOptions {
   int64_t warmup_steps = 100;

@@ -21,8 +21,8 @@ constexpr std::array<Word<Fp8Gemm>, 4> kFp8Gemms = {{{"fast", Fp8Gemm::fast},
                                                      {"short_unpromoted", Fp8Gemm::short_unpromoted}}};
 constexpr std::array<Word<Fp8Scales>, 2> kFp8Scales = {{{"default", Fp8Scales::standard}, {"pow2", Fp8Scales::pow2}}};
 constexpr std::array<Word<Verify>, 2> kVerifies = {{{"all", Verify::all}, {"blocks", Verify::blocks}}};
-constexpr std::array<Word<DecayShape>, 2> kDecayShapes = {
-    {{"constant", DecayShape::constant}, {"cosine", DecayShape::cosine}}};
+constexpr std::array<Word<LrShape>, 2> kLrShapes = {
+    {{"constant", LrShape::constant}, {"cosine", LrShape::cosine}}};
 constexpr std::array<Word<PipelineSchedule>, 5> kPipelineSchedules = {
     {{"1f1b", PipelineSchedule::one_f_one_b},
      {"interleaved_1f1b", PipelineSchedule::interleaved},
@@ -84,12 +84,12 @@ struct PhasesKind {
   std::string expected() const { return "a list of [until tokens, constant or cosine, learning rate at its end]"; }
   void read(const ConfigNode& node, Decay& decay) const {
     if (!node.is_list() || node.items.empty()) refuse(node, expected());
-    std::vector<DecayPhase> phases;
+    std::vector<LrPhase> phases;
     for (const ConfigNode& item : node.items) {
       if (!item.is_list() || item.items.size() != 3) refuse(item, expected());
-      DecayPhase phase;
+      LrPhase phase;
       Count{1}.read(item.items[0], phase.until_tokens);
-      Choice(kDecayShapes).read(item.items[1], phase.shape);
+      Choice(kLrShapes).read(item.items[1], phase.shape);
       Real{0}.read(item.items[2], phase.lr);
       if (!phases.empty() && phase.until_tokens <= phases.back().until_tokens) {
         refuse(item.items[0], fmt::format("more than the {} tokens before it", phases.back().until_tokens));
@@ -100,9 +100,9 @@ struct PhasesKind {
   }
   ConfigNode write(const Decay& decay) const {
     ConfigNode list = ConfigNode::list();
-    for (const DecayPhase& phase : decay.phases) {
+    for (const LrPhase& phase : decay.phases) {
       list.items.push_back(ConfigNode::list(
-          {Count{}.write(phase.until_tokens), Choice(kDecayShapes).write(phase.shape), Real{}.write(phase.lr)}));
+          {Count{}.write(phase.until_tokens), Choice(kLrShapes).write(phase.shape), Real{}.write(phase.lr)}));
     }
     return list;
   }
@@ -117,14 +117,14 @@ struct DecayKind {
     } else if (const ConfigNode* phases = node.find("phases"); phases != nullptr && node.items.size() == 1) {
       PhasesKind{}.read(*phases, decay);
     } else if (node.is_scalar()) {
-      Choice(kDecayShapes).read(node, decay.shape);
+      Choice(kLrShapes).read(node, decay.shape);
       decay.phases.clear();
     } else {
       refuse(node, expected());
     }
   }
   ConfigNode write(const Decay& decay) const {
-    if (decay.phases.empty()) return Choice(kDecayShapes).write(decay.shape);
+    if (decay.phases.empty()) return Choice(kLrShapes).write(decay.shape);
     ConfigNode map = ConfigNode::map();
     map.set("phases", PhasesKind{}.write(decay));
     return map;

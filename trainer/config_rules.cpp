@@ -106,7 +106,7 @@ void warmup_fits(const RuleScope& r) {
 
 void cosine_goes_down(const RuleScope& r) {
   const LrSchedulerOptions& o = r.config.lr_scheduler;
-  if (!o.decay.phases.empty() || o.decay.shape != DecayShape::cosine) return;
+  if (!o.decay.phases.empty() || o.decay.shape != LrShape::cosine) return;
   if (o.min_lr > r.config.optimizer.lr) {
     r.refuse("lr_scheduler.min_lr", "{} is above optimizer.lr {}; at most that", shortest(o.min_lr),
              shortest(r.config.optimizer.lr));
@@ -114,7 +114,7 @@ void cosine_goes_down(const RuleScope& r) {
 }
 
 void phases_cover(const RuleScope& r) {
-  const std::vector<DecayPhase>& phases = r.config.lr_scheduler.decay.phases;
+  const std::vector<LrPhase>& phases = r.config.lr_scheduler.decay.phases;
   if (phases.empty()) return;
   const TrainingOptions& t = r.config.training;
   int64_t tokens = t.train_tokens.value_or(0);
