@@ -344,13 +344,13 @@ class ShapeCheck {
     if (s_.topk_group > groups) {
       refuse("topk_group", "{} groups of n_group {}; at most all of them", s_.topk_group, groups);
     }
+    if (s_.topk_method == TopkMethod::noaux_tc && groups > 1 && experts / groups < 2) {
+      refuse("n_group", "{} groups of one expert; noaux_tc scores a group by its two best", groups);
+    }
     const int64_t reachable = s_.topk_group * (experts / groups);
     if (s_.num_experts_per_tok > reachable) {
       refuse("num_experts_per_tok", "{} experts do not fit in topk_group {} groups of {} experts; at most {}",
              s_.num_experts_per_tok, s_.topk_group, experts / groups, reachable);
-    }
-    if (s_.topk_method == TopkMethod::noaux_tc && groups > 1 && experts / groups < 2) {
-      refuse("n_group", "{} groups of one expert; noaux_tc scores a group by its two best", groups);
     }
     if (s_.first_k_dense_replace > s_.num_hidden_layers) {
       refuse("first_k_dense_replace", "{} dense layers of num_hidden_layers {}", s_.first_k_dense_replace,

@@ -75,7 +75,8 @@ void sizes_fit(const RuleScope& r) {
     r.refuse("training.global_batch_size", "{} sequences of training.seq_length {} are more tokens a step than 2^50",
              largest, t.seq_length);
   }
-  if (t.train_steps && __builtin_mul_overflow(tokens, *t.train_steps, &tokens)) {
+  int64_t total = 0;
+  if (t.train_steps && __builtin_mul_overflow(tokens, *t.train_steps, &total)) {
     r.refuse("training.train_steps", "{} steps of {} tokens are more tokens than 64 bits count", *t.train_steps,
              tokens);
   }

@@ -16,6 +16,7 @@ namespace tael {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::ScratchDirectory;
 
 const ConfigSearch kSearch{{TAEL_SOURCE_DIR "/configs"}};
 
