@@ -5,9 +5,6 @@
 namespace tael::TAEL_ISA {
 namespace {
 
-constexpr int64_t kBlockQueries = 128;
-constexpr int64_t kBlockPanels = kBlockQueries / kLanes;
-
 struct ForwardSpace {
   int64_t bytes;
   float *q, *o, *largest, *total, *k, *v, *score;

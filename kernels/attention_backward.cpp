@@ -5,8 +5,6 @@
 namespace tael::TAEL_ISA {
 namespace {
 
-constexpr int64_t kBlockQueries = 64;
-constexpr int64_t kBlockPanels = kBlockQueries / kLanes;
 constexpr int64_t kRowsPerTask = 16;  // of the rope gradient's sum over heads
 
 struct BackwardSpace {
