@@ -5,6 +5,9 @@
 #include <memory>
 #include <unordered_set>
 
+#include "base/json.hpp"
+#include "model/shape_fields.hpp"
+
 namespace tael {
 
 namespace {
@@ -92,6 +95,15 @@ void check_copy(const HfTensor& copy, const HfTensor& original) {
 }
 
 }  // namespace
+
+ModelShape read_hf_shape(const HfDirectory& directory) {
+  // First as JSON: the reader of configurations takes YAML, of which JSON is a part.
+  JsonDocument::parse(directory.config_text(), directory.config_path()).root().members();
+  Reading reading;
+  const ModelFields fields = read_model_json(directory.config_text(), directory.config_path(), reading);
+  if (fields.fp8_weights) fail(Exit::bad_config, "{}: FP8 checkpoints are not built yet", directory.config_path());
+  return fields.shape;
+}
 
 std::vector<HfCopy> hf_copies(const ParamTable& table) {
   const std::string embedding = "model.embed_tokens.weight", head = "lm_head.weight";

@@ -3,34 +3,23 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <filesystem>
 #include <thread>
+#include <vector>
+
+#include "tests/harness/scratch_directory.hpp"
 
 namespace tael {
 namespace {
 
-class FileTest : public testing::Test {
+using testing::error_of;
+using testing::ScratchDirectory;
+
+class FileTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/tael_file_XXXXXX";
-    ASSERT_NE(::mkdtemp(name), nullptr);
-    directory_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-  std::string at(const std::string& name) const { return directory_ + "/" + name; }
+  std::string at(const std::string& name) const { return scratch_.at(name); }
 
-  template <class Body>
-  static std::string error_of(Exit code, const Body& body) {
-    try {
-      body();
-    } catch (const Error& e) {
-      EXPECT_EQ(e.code(), code) << e.what();
-      return e.what();
-    }
-    return "no error";
-  }
-
-  std::string directory_;
+  ScratchDirectory scratch_;
+  const std::string directory_ = scratch_.path();
 };
 
 TEST_F(FileTest, WritesAndReadsAtPlaces) {

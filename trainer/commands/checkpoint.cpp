@@ -1,0 +1,26 @@
+#include "trainer/commands/checkpoint.hpp"
+
+#include "checkpoint/hf_copy.hpp"
+#include "checkpoint/hf_import.hpp"
+
+namespace tael {
+
+DType dtype_from_option(const std::string& word) {
+  if (word == "fp32") return DType::f32;
+  if (word == "bf16") return DType::bf16;
+  if (word == "fp8") fail(Exit::bad_config, "--dtype fp8: FP8 checkpoints are not built yet");
+  fail(Exit::usage, "--dtype {}: expected fp32, bf16 or fp8", word);
+}
+
+int run_checkpoint_export_hf(const ExportHfOptions& options, std::FILE* out) {
+  const HfDirectory directory = HfDirectory::open(find_hf_directory(options.model));
+  check_hf_tensors(directory, make_param_table(read_hf_shape(directory)));
+  const HfContent content = plan_hf_copy(directory, options.dtype);
+  const uint64_t bytes = check_hf_target(options.out, content);
+  if (!options.dry_run) copy_hf_directory(directory, options.out, options.dtype);
+  fmt::print(out, "{} {}: {} tensors, {:.3f} GB\n", options.dry_run ? "would write" : "wrote", options.out,
+             content.tensors.size(), static_cast<double>(bytes) * 1e-9);
+  return static_cast<int>(Exit::done);
+}
+
+}  // namespace tael
