@@ -1,6 +1,8 @@
 // Token shards made for a test, and files written as they come.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <fstream>
 #include <string>

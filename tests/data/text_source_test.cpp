@@ -144,8 +144,8 @@ TEST(TextStream, ManyMembersAndFramesAreOneText) {
   EXPECT_EQ(read_text(dir.at("b.gz")), "\xe2\x82\xac");
 }
 
-// Every cut of a compressed file is found, and a flipped bit is found or changes nothing (padding bits of a stream; both
-// formats carry a checksum of the text).
+// Every cut of a compressed file is found, and a flipped bit is found or changes nothing (padding bits of a stream;
+// both formats carry a checksum of the text).
 TEST(TextStream, EveryCutAndFlipOfACompressedFileIsRefused) {
   const ScratchDirectory dir;
   const std::string text = long_text(200);
