@@ -1,5 +1,5 @@
-// What a run takes of this rank's memory, by kind, before a byte is allocated: every figure comes from the code that will
-// allocate it, run on measuring arenas and a stream that computes nothing (base/arena.hpp, base/stream.hpp).
+// What a run takes of this rank's memory, by kind, before a byte is allocated: every figure comes from the code that
+// will allocate it, run on measuring arenas and a stream that computes nothing (base/arena.hpp, base/stream.hpp).
 #pragma once
 
 #include <cstddef>

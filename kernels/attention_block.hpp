@@ -19,8 +19,8 @@ void check_attention_workspace(int64_t bytes);
 
 namespace tael::TAEL_ISA {
 
-// Queries and keys of a block: what a thread works on stays in its second-level cache, and a block of keys is copied, and
-// its gradient touched, once for many queries. A row's bits depend on kBlockKeys and not on kBlockQueries.
+// Queries and keys of a block: what a thread works on stays in its second-level cache, and a block of keys is copied,
+// and its gradient touched, once for many queries. A row's bits depend on kBlockKeys and not on kBlockQueries.
 inline constexpr int64_t kBlockQueries = 128;
 inline constexpr int64_t kBlockPanels = kBlockQueries / kLanes;
 inline constexpr int64_t kBlockKeys = 64;

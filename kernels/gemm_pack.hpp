@@ -11,7 +11,8 @@ namespace tael::TAEL_ISA {
 // out of the caches, line by line, before their neighbours are used.
 inline constexpr int64_t kPackChunk = 16;
 
-// Panels of kTileCols columns one after the other, panel[p, j] = src[p, j] for k rows; a last panel is filled with zeros.
+// Panels of kTileCols columns one after the other, panel[p, j] = src[p, j] for k rows; a last panel is filled with
+// zeros.
 inline void pack_panels(float* panels, const float* src, int64_t pitch, int64_t k, int64_t cols) {
   for (int64_t chunk = 0; chunk < k; chunk += kPackChunk) {
     const int64_t end = chunk + kPackChunk < k ? chunk + kPackChunk : k;

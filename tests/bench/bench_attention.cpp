@@ -1,6 +1,6 @@
-// Attention forward and backward by sequence length and head size, with the share of the multiply-add peak reached. Only
-// what a causal mask leaves is counted: S (S + 1) / 2 pairs of positions, per pair nope + rope + value multiply-adds
-// forward and 3 (nope + rope) + 2 value backward.
+// Attention forward and backward by sequence length and head size, with the share of the multiply-add peak reached.
+// Only what a causal mask leaves is counted: S (S + 1) / 2 pairs of positions, per pair nope + rope + value
+// multiply-adds forward and 3 (nope + rope) + 2 value backward.
 //
 //   bench_attention [--threads=N] [--isa=NAME] [Google Benchmark's own options]
 #include <benchmark/benchmark.h>

@@ -60,8 +60,8 @@ struct Sizes {
   int64_t m, n, k;
 };
 
-// Around the tiles (6 x 16, 12 x 32, 3 x 16), the packing chunks of 8 and 16, the smallest task and the blocks of the summed
-// index.
+// Around the tiles (6 x 16, 12 x 32, 3 x 16), the packing chunks of 8 and 16, the smallest task and the blocks of the
+// summed index.
 const std::vector<Sizes> kSizes = {{1, 1, 1},    {1, 16, 8},    {5, 15, 7},    {6, 16, 16},   {7, 17, 9},
                                    {12, 32, 24}, {13, 33, 25},  {11, 31, 40},  {16, 5, 100},  {31, 100, 6},
                                    {100, 31, 5}, {33, 64, 300}, {24, 130, 17}, {25, 48, 520}, {3, 1, 257},

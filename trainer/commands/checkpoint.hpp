@@ -19,8 +19,8 @@ struct ExportHfOptions {
   bool dry_run = false;        // checks everything and writes nothing
 };
 
-// tael checkpoint export-hf MODEL OUT [--dtype fp32|bf16]: checks MODEL against its own config.json, then copies it tensor
-// by tensor in bounded memory. One line on `out` says what was (or would be) written. Returns the exit code.
+// tael checkpoint export-hf MODEL OUT [--dtype fp32|bf16]: checks MODEL against its own config.json, then copies it
+// tensor by tensor in bounded memory. One line on `out` says what was (or would be) written. Returns the exit code.
 int run_checkpoint_export_hf(const ExportHfOptions& options, std::FILE* out);
 
 }  // namespace tael
