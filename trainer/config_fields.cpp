@@ -21,8 +21,7 @@ constexpr std::array<Word<Fp8Gemm>, 4> kFp8Gemms = {{{"fast", Fp8Gemm::fast},
                                                      {"short_unpromoted", Fp8Gemm::short_unpromoted}}};
 constexpr std::array<Word<Fp8Scales>, 2> kFp8Scales = {{{"default", Fp8Scales::standard}, {"pow2", Fp8Scales::pow2}}};
 constexpr std::array<Word<Verify>, 2> kVerifies = {{{"all", Verify::all}, {"blocks", Verify::blocks}}};
-constexpr std::array<Word<LrShape>, 2> kLrShapes = {
-    {{"constant", LrShape::constant}, {"cosine", LrShape::cosine}}};
+constexpr std::array<Word<LrShape>, 2> kLrShapes = {{{"constant", LrShape::constant}, {"cosine", LrShape::cosine}}};
 constexpr std::array<Word<PipelineSchedule>, 5> kPipelineSchedules = {
     {{"1f1b", PipelineSchedule::one_f_one_b},
      {"interleaved_1f1b", PipelineSchedule::interleaved},
