@@ -18,8 +18,9 @@ int run_checkpoint_export_hf(const ExportHfOptions& options, std::FILE* out) {
   const HfContent content = plan_hf_copy(directory, options.dtype);
   const uint64_t bytes = check_hf_target(options.out, content);
   if (!options.dry_run) copy_hf_directory(directory, options.out, options.dtype);
-  fmt::print(out, "{} {}: {} tensors, {:.3f} GB\n", options.dry_run ? "would write" : "wrote", options.out,
-             content.tensors.size(), static_cast<double>(bytes) * 1e-9);
+  const bool large = bytes >= 1'000'000'000;
+  fmt::print(out, "{} {}: {} tensors, {:.3f} {}\n", options.dry_run ? "would write" : "wrote", options.out,
+             content.tensors.size(), static_cast<double>(bytes) * (large ? 1e-9 : 1e-6), large ? "GB" : "MB");
   return static_cast<int>(Exit::done);
 }
 
