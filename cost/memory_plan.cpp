@@ -1,11 +1,6 @@
 #include "cost/memory_plan.hpp"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <fstream>
-#include <string>
 
 #include "optim/adamw.hpp"
 #include "optim/clip.hpp"
@@ -22,8 +17,8 @@ Weights measured_weights(Arena& arena, const ParamTable& table) {
   return {params.data, biases.data};
 }
 
-void measure_evaluation(Network& network, ThreadPool& pool, const std::vector<Sequences>& evaluations,
-                        int64_t segments, const Weights& weights, MemoryPlan& plan) {
+void measure_evaluation(Network& network, ThreadPool& pool, const std::vector<Sequences>& evaluations, int64_t segments,
+                        const Weights& weights, MemoryPlan& plan) {
   for (const Sequences& sequences : evaluations) {
     Arena saved = Arena::measuring(), scratch = Arena::measuring(), other = Arena::measuring();
     Context context{Stream::dry(pool), scratch, segments};
@@ -75,29 +70,6 @@ MemoryPlan plan_evaluation_memory(Network& network, ThreadPool& pool, const std:
   plan.weights = weights_arena.used();
   measure_evaluation(network, pool, evaluations, segments, weights, plan);
   return plan;
-}
-
-size_t resident_bytes() {
-  std::ifstream statm("/proc/self/statm");
-  size_t size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-}
-
-size_t peak_resident_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<size_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
-}
-
-size_t available_bytes() {
-  std::ifstream meminfo("/proc/meminfo");
-  std::string key;
-  size_t kib = 0;
-  for (std::string unit; meminfo >> key >> kib; std::getline(meminfo, unit)) {
-    if (key == "MemAvailable:") return kib * 1024;
-  }
-  return 0;
 }
 
 }  // namespace tael

@@ -21,11 +21,11 @@ struct MemoryShape {
 };
 
 struct MemoryPlan {
-  size_t weights = 0;        // with gate biases
-  size_t gradients = 0;      // log2(lanes of this rank) + 1 copies, and the further uses of shared tables once
+  size_t weights = 0;    // with gate biases
+  size_t gradients = 0;  // log2(lanes of this rank) + 1 copies, and the further uses of shared tables once
   size_t optimizer = 0;
-  size_t activations = 0;    // saved from forward to backward
-  size_t scratch = 0;        // inside a layer
+  size_t activations = 0;  // saved from forward to backward
+  size_t scratch = 0;      // inside a layer
   size_t communication = 0;
   size_t total() const { return weights + gradients + optimizer + activations + scratch + communication; }
 };
@@ -35,11 +35,5 @@ MemoryPlan plan_memory(Network& network, ThreadPool& pool, const MemoryShape& sh
 // The part of it that evaluation alone needs: weights, activations, scratch.
 MemoryPlan plan_evaluation_memory(Network& network, ThreadPool& pool, const std::vector<Sequences>& evaluations,
                                   int64_t segments);
-
-// This process as the system counts it, in bytes: now, and at its largest so far.
-size_t resident_bytes();
-size_t peak_resident_bytes();
-// Memory that the system could still give, in bytes; 0 where it does not say.
-size_t available_bytes();
 
 }  // namespace tael

@@ -1,0 +1,221 @@
+#include "trainer/assemble.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "base/hash.hpp"
+#include "checkpoint/hf_import.hpp"
+#include "cost/machine.hpp"
+#include "model/init.hpp"
+#include "parallel/agree.hpp"
+#include "parallel/ownership.hpp"
+#include "trainer/config_rules.hpp"
+
+namespace tael {
+
+namespace {
+
+// All of it is checked once per host; the other ranks of the host then only look whether they have the same file.
+std::vector<TokenShard> open_on_hosts(Comm& comm, const std::vector<std::string>& paths, Verify verify) {
+  const ShardVerify wanted = verify == Verify::all ? ShardVerify::all : ShardVerify::blocks;
+  std::vector<TokenShard> shards;
+  agreed(comm, [&] {
+    if (comm.local_rank() == 0) shards = open_shards(paths, wanted);
+  });
+  agreed(comm, [&] {
+    if (comm.local_rank() != 0) shards = open_shards(paths, wanted == ShardVerify::all ? ShardVerify::trusted : wanted);
+  });
+  uint64_t digest = 0;
+  for (const TokenShard& shard : shards) digest = digest * 31 + shard.info().digest.low;
+  agree_equal(comm, "data", digest, Exit::bad_data);
+  return shards;
+}
+
+void check_shards(const LoadedConfig& loaded, const std::vector<TokenShard>& train,
+                  const std::vector<TokenShard>& valid) {
+  std::string tokenizer = loaded.config.data.tokenizer == "auto" ? "" : loaded.config.data.tokenizer;
+  std::string told_by = "data.tokenizer";
+  for (const std::vector<TokenShard>* shards : {&train, &valid}) {
+    for (const TokenShard& shard : *shards) {
+      const ShardInfo& info = shard.info();
+      require_vocab(info, loaded.config.model.shape.vocab_size);
+      if (!info.has_text()) continue;
+      if (!tokenizer.empty() && info.tokenizer != tokenizer)
+        fail(Exit::bad_data, "{}: its tokenizer is {}, but {} says {}", info.path, info.tokenizer, told_by, tokenizer);
+      if (tokenizer.empty()) told_by = info.path;
+      tokenizer = info.tokenizer;
+      check_vocabulary(loaded, info.tokenizer, info.vocab_size);
+    }
+  }
+}
+
+std::unique_ptr<Sampler> make_sampler(const Config& config, const std::vector<TokenShard>& shards) {
+  std::vector<SampledFile> files;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    files.push_back({.path = shards[i].info().path,
+                     .tokens = shards[i].tokens(),
+                     .weight = config.data.train[i].weight.value_or(0.0)});
+  }
+  return std::make_unique<Sampler>(std::move(files),
+                                   SamplerOptions{.seq_length = config.training.seq_length,
+                                                  .mtp_depth = config.model.shape.num_nextn_predict_layers,
+                                                  .seed = static_cast<uint64_t>(config.run.seed),
+                                                  .shuffle = config.data.shuffle});
+}
+
+LrSchedule make_lr(const Config& config, int64_t steps) {
+  return {.lr = config.optimizer.lr,
+          .warmup_steps = config.lr_scheduler.warmup_steps,
+          .shape = config.lr_scheduler.decay.shape,
+          .min_lr = config.lr_scheduler.min_lr,
+          .train_steps = steps,
+          .phases = config.lr_scheduler.decay.phases};
+}
+
+BatchDivision make_division(const Config& config, const Comm& comm) {
+  BatchDivision d;
+  d.ranks = comm.size();
+  d.rank = comm.rank();
+  d.order = config.canonical() ? SumOrder::canonical : SumOrder::fast;
+  d.lanes = config.canonical() ? static_cast<int>(config.parallelism.reduction_lanes) / d.ranks : 1;
+  d.micro_batch = config.training.micro_batch_size;
+  return d;
+}
+
+// Every size of a micro-batch that a step can meet.
+std::vector<Sequences> micro_batches(const Config& config, const BatchDivision& division) {
+  std::set<int64_t> counts;
+  for (const int64_t global : config.training.global_batch_size.all()) {
+    const int64_t lane = division.lane_sequences(global);
+    counts.insert(std::min(division.micro_batch, lane));
+    if (lane % division.micro_batch != 0) counts.insert(lane % division.micro_batch);
+  }
+  std::vector<Sequences> out;
+  for (const int64_t count : counts) out.push_back({count, config.training.seq_length});
+  return out;
+}
+
+}  // namespace
+
+Run::Run(const LoadedConfig& loaded_config, Comm& communicator)
+    : loaded(loaded_config),
+      config(loaded_config.config),
+      comm(communicator),
+      execution(choose_execution(comm, config.cluster.threads_per_rank, config.cluster.cpu_isa)),
+      pool(execution.threads),
+      stream(pool, execution.isa),
+      network(config.model.shape, config.mtp.hidden, exchange, config.training.seq_length),
+      division(make_division(config, comm)),
+      steps(config.training.steps()) {
+  std::vector<std::string> train_paths;
+  for (const DataSource& source : config.data.train) train_paths.push_back(source.path);
+  train_shards = open_on_hosts(comm, train_paths, config.data.verify);
+  valid_shards = open_on_hosts(comm, config.data.valid, config.data.verify);
+  agreed(comm, [&] {
+    check_shards(loaded, train_shards, valid_shards);
+    sampler = make_sampler(config, train_shards);
+    if (config.data.document_mask) separator = document_separator(train_shards);
+    lr = make_lr(config, steps);
+    if (config.checkpoint.initial_load_path) {
+      const HfDirectory directory = HfDirectory::open(find_hf_directory(*config.checkpoint.initial_load_path));
+      check_hf_tensors(directory, network.table());
+    }
+    spans = owned_spans(network.table());
+    MemoryShape shape;
+    shape.micro_batches = micro_batches(config, division);
+    if (!valid_shards.empty()) shape.evaluations = {{division.micro_batch, config.training.seq_length}};
+    shape.segments = config.parallelism.segments();
+    shape.lanes = lane_layout(network.table(), division.lanes);
+    shape.order = division.order;
+    shape.ranks = division.ranks;
+    memory_plan = plan_memory(network, pool, shape);
+    Arena measuring = Arena::measuring();
+    plan_batches(measuring);
+    batch_bytes = measuring.used();
+    baseline_bytes = resident_bytes();
+    const size_t available = available_bytes(), needed = reserved_bytes() * static_cast<size_t>(comm.local_size());
+    if (available > 0 && needed > available) {
+      constexpr double kMib = 1 << 20;
+      fail(Exit::bad_config,
+           "the run does not fit: {} rank{} on this host need {:.0f} MiB, {:.0f} MiB are free; a smaller model, "
+           "training.micro_batch_size or parallelism.reduction_lanes needs less",
+           comm.local_size(), comm.local_size() == 1 ? "" : "s", static_cast<double>(needed) / kMib,
+           static_cast<double>(available) / kMib);
+    }
+  });
+}
+
+LoaderBuffers Run::plan_batches(Arena& arena) {
+  const std::vector<int64_t> sizes = config.training.global_batch_size.all();
+  const int64_t depth = config.model.shape.num_nextn_predict_layers, values = 2 + depth;
+  const LoaderBuffers loader_buffers = plan_loader(arena, loader_shape());
+  const int64_t micro =
+      std::min(division.micro_batch, division.lane_sequences(*std::max_element(sizes.begin(), sizes.end())));
+  if (config.data.document_mask) buffers.document_start_BT = arena.mat<int32_t>(micro, config.training.seq_length);
+  buffers.main_B = arena.vec<double>(micro);
+  buffers.balance_B = arena.vec<double>(micro);
+  buffers.mtp_DB = arena.mat<double>(depth, micro);
+  buffers.lane_values_LV = arena.mat<double>(division.lanes, values);
+  buffers.all_values_LV = arena.mat<double>(division.lanes * division.ranks, values);
+  buffers.sums_V = arena.vec<double>(values);
+  buffers.counts_LE =
+      arena.mat<int64_t>(network.table().moe_layers, std::max<int64_t>(config.model.shape.n_routed_experts, 1));
+  return loader_buffers;
+}
+
+LoaderShape Run::loader_shape() const {
+  const std::vector<int64_t> sizes = config.training.global_batch_size.all();
+  return {.seq_length = config.training.seq_length,
+          .mtp_depth = config.model.shape.num_nextn_predict_layers,
+          .max_sequences = *std::max_element(sizes.begin(), sizes.end()) / division.ranks};
+}
+
+size_t Run::expected_bytes() const {
+  const size_t workspaces = static_cast<size_t>(execution.threads) * ThreadPool::kWorkspaceBytes;
+  return baseline_bytes + memory_plan.total() + batch_bytes + workspaces;
+}
+
+size_t Run::reserved_bytes() const {
+  // Beside the arenas: the final weights stream out in pieces, the files of the run and MPI have buffers, and the
+  // system gives memory in pages of up to 2 MiB, of which each arena may have one more than it uses.
+  constexpr size_t kBeside = size_t{48} << 20;
+  return expected_bytes() + kBeside;
+}
+
+void Run::allocate() {
+  weights_arena = std::make_unique<Arena>("weights", memory_plan.weights);
+  gradients_arena = std::make_unique<Arena>("gradients", memory_plan.gradients);
+  optimizer_arena = std::make_unique<Arena>("optimizer", memory_plan.optimizer);
+  saved_arena = std::make_unique<Arena>("activations", memory_plan.activations);
+  scratch_arena = std::make_unique<Arena>("scratch", memory_plan.scratch);
+  wire_arena = std::make_unique<Arena>("communication", memory_plan.communication);
+  batch_arena = std::make_unique<Arena>("batches", batch_bytes);
+  const ParamTable& table = network.table();
+  params = weights_arena->vec<float>(table.size());
+  biases = weights_arena->vec<float>(table.bias_size());
+  lanes = std::make_unique<LaneAccumulator>(*gradients_arena, lane_layout(table, division.lanes));
+  adamw = plan_adamw(*optimizer_arena, table.size());
+  norm_rows = plan_global_norm(*optimizer_arena, spans);
+  wire = plan_grad_reduce(*wire_arena, division.order, table.size(), division.ranks);
+  loader = std::make_unique<Loader>(train_shards, *sampler, loader_shape(), plan_batches(*batch_arena));
+}
+
+void Run::initialize() {
+  agreed(comm, [&] {
+    if (!config.checkpoint.initial_load_path) {
+      init_params(stream, network.table(), static_cast<uint64_t>(config.run.seed), params.data, biases.data);
+      return;
+    }
+    const HfDirectory directory = HfDirectory::open(find_hf_directory(*config.checkpoint.initial_load_path));
+    import_parameters(directory, network.table(), params, biases);
+  });
+  const uint64_t digest = xxh3_64(params.data, static_cast<size_t>(params.size()) * sizeof(float));
+  agree_equal(comm, "initial weights", digest, Exit::internal);
+}
+
+Mat<float> Run::bias_LE() const {
+  if (biases.size() == 0) return {};
+  return mat(biases.data, network.table().moe_layers, config.model.shape.n_routed_experts);
+}
+
+}  // namespace tael

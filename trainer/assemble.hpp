@@ -1,0 +1,98 @@
+// From a configuration to live objects: everything a rank needs for a run, made in an order in which whatever is wrong
+// is said before anything is spent or written.
+//
+// Collective: all ranks call it, and all leave together when one of them cannot go on (parallel/agree.hpp).
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cost/memory_plan.hpp"
+#include "data/loader.hpp"
+#include "data/sampler.hpp"
+#include "data/shard_set.hpp"
+#include "model/network.hpp"
+#include "optim/adamw.hpp"
+#include "optim/clip.hpp"
+#include "optim/lr_schedule.hpp"
+#include "parallel/comm.hpp"
+#include "parallel/grad_reduce.hpp"
+#include "parallel/lanes.hpp"
+#include "trainer/config.hpp"
+#include "trainer/execution.hpp"
+
+namespace tael {
+
+// How a global batch is divided on this rank. Sizes in sequences.
+struct BatchDivision {
+  int ranks = 1, rank = 0;
+  int lanes = 1;  // of this rank: its share of reduction_lanes, or one under `fast`
+  SumOrder order = SumOrder::canonical;
+  int64_t micro_batch = 1;
+  // Micro-batches of one lane of a global batch: all of min(micro_batch, lane) sequences, the last perhaps fewer.
+  int64_t lane_sequences(int64_t global_batch) const { return global_batch / ranks / lanes; }
+};
+
+// What a step needs besides the weights; filled before every micro-batch.
+struct StepBuffers {
+  Mat<int32_t> document_start_BT;  // empty without document_mask
+  Vec<double> main_B, balance_B;   // losses of a micro-batch
+  Mat<double> mtp_DB;
+  Mat<double> lane_values_LV, all_values_LV;  // V: main, balance, one per MTP depth
+  Vec<double> sums_V;
+  Mat<int64_t> counts_LE;
+};
+
+struct Run {
+  Run(const LoadedConfig& loaded, Comm& comm);
+  Run(const Run&) = delete;
+
+  const LoadedConfig& loaded;
+  const Config& config;
+  Comm& comm;
+  Execution execution;
+  ThreadPool pool;
+  Stream stream;
+  LocalTokenExchange exchange;
+
+  std::vector<TokenShard> train_shards, valid_shards;
+  int32_t separator = -1;  // with document_mask
+  std::unique_ptr<Sampler> sampler;
+
+  Network network;
+  BatchDivision division;
+  LrSchedule lr;
+  int64_t steps = 0;  // of the whole run
+
+  // Memory, by lifetime; sizes are those of `memory_plan`.
+  MemoryPlan memory_plan;
+  size_t batch_bytes = 0;     // loader and step buffers
+  size_t baseline_bytes = 0;  // resident before any of it was allocated
+  std::unique_ptr<Arena> weights_arena, gradients_arena, optimizer_arena, saved_arena, scratch_arena, wire_arena,
+      batch_arena;
+  Vec<float> params, biases;
+  std::unique_ptr<LaneAccumulator> lanes;
+  AdamwState adamw;
+  Vec<double> norm_rows;
+  std::vector<ParamSpan> spans;
+  GradReduceScratch wire;
+  StepBuffers buffers;
+  std::unique_ptr<Loader> loader;
+
+  Weights weights() const { return {params.data, biases.data}; }
+  Context context() { return {stream, *scratch_arena, config.parallelism.segments()}; }
+  Mat<float> bias_LE() const;
+
+  // Peak that the run will not exceed, and what it is expected to reach.
+  size_t reserved_bytes() const;
+  size_t expected_bytes() const;
+
+  void allocate();    // takes all memory
+  void initialize();  // initial weights: random, or initial_load_path
+
+ private:
+  LoaderShape loader_shape() const;
+  LoaderBuffers plan_batches(Arena& arena);
+};
+
+}  // namespace tael

@@ -1,0 +1,255 @@
+#include "trainer/command_line.hpp"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "parallel/agree.hpp"
+#include "parallel/comm.hpp"
+#include "trainer/commands/checkpoint.hpp"
+#include "trainer/commands/config.hpp"
+#include "trainer/commands/data.hpp"
+#include "trainer/commands/eval.hpp"
+#include "trainer/commands/train.hpp"
+#include "trainer/console.hpp"
+#include "trainer/run_directory.hpp"
+
+namespace tael {
+
+namespace {
+
+struct NotBuilt {
+  const char* group;  // nullptr: a verb of its own
+  const char* name;
+  const char* does;
+};
+// Verbs of the contract that are not built yet. They accept any words, so that the answer is always the same.
+constexpr NotBuilt kNotBuilt[] = {
+    {nullptr, "plan", "memory, time, GPU-hours and money of a run before it runs"},
+    {nullptr, "sample", "generate text"},
+    {nullptr, "report", "the cost report of runs"},
+    {nullptr, "submit", "write and queue a Slurm job"},
+    {nullptr, "doctor", "measure this machine"},
+    {nullptr, "selftest", "compare every layout of a configuration with one rank"},
+    {"data", "train-tokenizer", "train a byte-pair tokenizer"},
+    {"checkpoint", "inspect", "what is in a checkpoint"},
+    {"checkpoint", "verify", "check every byte of a checkpoint"},
+    {"checkpoint", "diff", "compare two checkpoints"},
+    {"checkpoint", "import-hf", "make a checkpoint of a Hugging Face directory"},
+    {"config", "check", "validate a configuration"},
+    {"config", "diff", "compare two configurations"},
+};
+
+class CommandLine {
+ public:
+  explicit CommandLine(const Process& process) : process_(process) {
+    app_.require_subcommand(1);
+    app_.set_version_flag("--version", build_line());
+    app_.add_option("--color", color_, "colour of progress and log: auto, always or never")
+        ->check(CLI::IsMember({"auto", "always", "never"}));
+    app_.fallthrough();
+    // Values of the product's own grammar contain commas and brackets; CLI11 must not take them apart.
+    app_.option_defaults()->delimiter('\0');
+    train();
+    eval();
+    data();
+    checkpoint();
+    config();
+    for (const NotBuilt& verb : kNotBuilt) not_built(verb);
+  }
+
+  int run(int argc, char** argv) {
+    command_.assign(argv, argv + argc);
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+      const int code = app_.exit(e);  // prints help, version or what is wrong
+      return code == 0 ? 0 : static_cast<int>(Exit::usage);
+    }
+    return action_();
+  }
+
+ private:
+  CLI::App* verb(CLI::App* parent, const std::string& name, const std::string& does, const std::string& examples) {
+    CLI::App* app = parent->add_subcommand(name, does);
+    app->footer("\nexamples:\n" + examples);
+    return app;
+  }
+  CLI::App* group(const std::string& name, const std::string& does) {
+    CLI::App*& app = groups_[name];
+    if (app == nullptr) {
+      app = app_.add_subcommand(name, does);
+      app->require_subcommand(1);
+    }
+    return app;
+  }
+
+  ConfigSearch search() const {
+    ConfigSearch search;
+    const size_t slash = process_.program.rfind('/');
+    if (slash != std::string::npos)
+      search.config_dirs.push_back(process_.program.substr(0, slash) + "/../share/tael/configs");
+    search.config_dirs.push_back(TAEL_CONFIG_DIR);
+    return search;
+  }
+  bool colored() const {
+    const ColorMode mode = color_ == "always"  ? ColorMode::always
+                           : color_ == "never" ? ColorMode::never
+                                               : ColorMode::automatic;
+    return use_color(mode, isatty(STDERR_FILENO) != 0, process_.environment("NO_COLOR"), process_.environment("TERM"));
+  }
+
+  // Work of one process. What it throws becomes one line and an exit code.
+  void alone(CLI::App* app, std::function<int()> work) {
+    app->callback([this, work = std::move(work)] {
+      action_ = [this, work] {
+        const std::unique_ptr<Comm> comm = make_comm(CommKind::self);
+        return run_rank(*comm, work, reporter());
+      };
+    });
+  }
+  // Work of all ranks that the launcher started.
+  void on_ranks(CLI::App* app, std::function<int(Comm&)> work) {
+    app->callback([this, work = std::move(work)] {
+      action_ = [this, work] {
+        const CommKind kind =
+            comm_kind_of_launch([&](const char* name) { return process_.environment(name) != nullptr; });
+        const std::unique_ptr<Comm> comm = make_comm(kind);
+        return run_rank(
+            *comm, [&] { return work(*comm); }, reporter());
+      };
+    });
+  }
+  std::function<void(std::string_view)> reporter() const {
+    return [color = colored()](std::string_view text) { Console({.color = color}).error(text); };
+  }
+
+  void train() {
+    CLI::App* app = verb(&app_, "train", "train a model; alone, or on many ranks under mpirun",
+                         "  tael train configs/experiments/quickstart.yaml training.train_steps=100\n"
+                         "  mpirun -n 4 tael train my.yaml run.dir=runs/second optimizer.lr=1e-3");
+    app->add_option("config", train_.config, "a YAML file, or a name in configs/")->required();
+    app->add_option("overrides", train_.overrides, "key=value, stronger than the file");
+    app->add_option("--resume", train_.resume, "auto, never, or the path of a checkpoint");
+    app->add_flag("--profile", train_.profile, "print where the time of a step goes");
+    app->add_flag("--dry-run", train_.dry_run, "check everything, print the plan, write nothing");
+    on_ranks(app, [this](Comm& comm) {
+      train_.search = search();
+      train_.command = command_;
+      train_.color = colored();
+      train_.is_terminal = isatty(STDERR_FILENO) != 0;
+      train_.interrupted = process_.interrupted;
+      process_.catch_interrupts();
+      return run_train(train_, comm);
+    });
+  }
+
+  void eval() {
+    CLI::App* app = verb(&app_, "eval", "how well a model predicts held-out data",
+                         "  tael eval runs/first --data valid.h5\n"
+                         "  tael eval ~/models/deepseek-v2-lite --data valid.h5 --seq-length 4096 --json");
+    app->add_option("model", eval_.model, "a run, or a Hugging Face directory")->required();
+    app->add_option("--data", eval_.data, "token shards (tael data prepare)")->required();
+    app->add_option("--seq-length", eval_.seq_length,
+                    "tokens of a window (default: what the run was trained with, else max_position_embeddings)")
+        ->check(CLI::PositiveNumber);
+    app->add_option("--compute", eval_.compute, "fp32, bf16 or fp8");
+    app->add_flag("--json", eval_.json, "loss, ppl, bits_per_byte and tokens as one JSON object");
+    on_ranks(app, [this](Comm& comm) {
+      eval_.search = search();
+      return run_eval(eval_, comm, stdout);
+    });
+  }
+
+  void data() {
+    CLI::App* data = group("data", "make and look into token shards");
+    CLI::App* prepare = verb(data, "prepare", "text, directories and JSONL (.gz, .zst) to token shards",
+                             "  tael data prepare --out train.h5 --valid valid.h5 --valid-fraction 0.05 corpus/\n"
+                             "  tael data prepare --out web.h5 web-00.jsonl.zst web-01.jsonl.zst");
+    prepare->add_option("--out", prepare_.out, "the shard to write")->required();
+    prepare->add_option("--valid", prepare_.valid, "a second shard for held-out documents");
+    prepare->add_option("--valid-fraction", prepare_.valid_fraction, "the part that is held out, between 0 and 1");
+    prepare->add_option("inputs", prepare_.inputs, "files and directories")->required();
+    prepare->add_flag("--dry-run", prepare_.dry_run, "read and check everything, write nothing");
+    alone(prepare, [this] { return run_data_prepare(prepare_, stdout, stderr); });
+
+    CLI::App* inspect = verb(data, "inspect", "what is in a token shard, after checking every byte",
+                             "  tael data inspect train.h5\n  tael data inspect train.h5 --json");
+    inspect->add_option("shard", inspect_.path, "a token shard")->required();
+    inspect->add_flag("--json", inspect_.json, "as one JSON object");
+    alone(inspect, [this] { return run_data_inspect(inspect_, stdout); });
+
+    CLI::App* import = verb(data, "import", "other programs' token files to token shards",
+                            "  tael data import nanogpt --out train.h5 --vocab-size 50304 train.bin\n"
+                            "  tael data import nanogpt --out all.h5 --vocab-size 4096 a.bin b.bin --dry-run");
+    import->add_option("format", import_.format, "nanogpt: bare little-endian uint16 tokens")->required();
+    import->add_option("--out", import_.import.out, "the shard to write")->required();
+    import->add_option("--vocab-size", import_.import.vocab_size, "tokens must lie below it");
+    import->add_option("inputs", import_.import.inputs, "files; each becomes one document")->required();
+    import->add_flag("--dry-run", import_.import.dry_run, "read and check everything, write nothing");
+    alone(import, [this] { return run_data_import(import_, stdout, stderr); });
+  }
+
+  void checkpoint() {
+    CLI::App* app = verb(group("checkpoint", "work on checkpoints and Hugging Face directories"), "export-hf",
+                         "copy a model to a Hugging Face directory, tensor by tensor",
+                         "  tael checkpoint export-hf runs/first out/\n"
+                         "  tael checkpoint export-hf ~/models/moonlight out/ --dtype bf16");
+    app->add_option("model", export_.model, "a run, or a Hugging Face directory")->required();
+    app->add_option("out", export_.out, "the directory to make")->required();
+    app->add_option("--dtype", export_dtype_, "fp32 or bf16; without it every tensor keeps its format");
+    app->add_flag("--dry-run", export_.dry_run, "check everything, write nothing");
+    alone(app, [this] {
+      if (!export_dtype_.empty()) export_.dtype = dtype_from_option(export_dtype_);
+      return run_checkpoint_export_hf(export_, stdout);
+    });
+  }
+
+  void config() {
+    CLI::App* app = verb(group("config", "work on configurations"), "show", "a configuration with all its layers read",
+                         "  tael config show models/deepseek_v3 --json\n"
+                         "  tael config show configs/experiments/quickstart.yaml optimizer.lr=1e-3 --origin");
+    app->add_option("config", show_.config, "a YAML file, or a name in configs/")->required();
+    app->add_option("overrides", show_.overrides, "key=value, stronger than the file");
+    app->add_flag("--json", show_.json, "as JSON, with the model's parameter counts");
+    app->add_flag("--origin", show_.origin, "say where each value is from");
+    alone(app, [this] {
+      show_.search = search();
+      return run_config_show(show_, stdout);
+    });
+  }
+
+  void not_built(const NotBuilt& verb) {
+    CLI::App* parent = verb.group == nullptr ? &app_ : group(verb.group, "");
+    CLI::App* app = parent->add_subcommand(verb.name, std::string(verb.does) + " (not built yet)");
+    app->allow_extras();
+    app->set_help_flag();
+    const std::string name = verb.group == nullptr ? verb.name : std::string(verb.group) + " " + verb.name;
+    alone(app, [name]() -> int { fail(Exit::missing_resource, "tael {} is not built yet", name); });
+  }
+
+  const Process& process_;
+  CLI::App app_{"tael: low-cost mixture-of-experts pretraining, the way DeepSeek-V3 was trained", "tael"};
+  std::map<std::string, CLI::App*> groups_;
+  std::function<int()> action_;
+  std::vector<std::string> command_;
+  std::string color_ = "auto", export_dtype_;
+  TrainOptions train_;
+  EvalOptions eval_;
+  DataPrepareOptions prepare_;
+  DataInspectOptions inspect_;
+  DataImportCommandOptions import_;
+  ExportHfOptions export_;
+  ConfigShowOptions show_;
+};
+
+}  // namespace
+
+int run_command_line(int argc, char** argv, const Process& process) { return CommandLine(process).run(argc, argv); }
+
+}  // namespace tael

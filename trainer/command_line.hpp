@@ -1,0 +1,22 @@
+// The command line: verbs, their flags and their help. Turns words into option structs and calls the commands.
+//
+// Exit codes are those of base/check.hpp. A verb of the contract that is not built yet says so and returns 69.
+#pragma once
+
+#include <csignal>
+#include <functional>
+#include <string>
+
+namespace tael {
+
+// What only main may look at: the environment and signals.
+struct Process {
+  std::function<const char*(const char* name)> environment;  // getenv
+  const volatile std::sig_atomic_t* interrupted = nullptr;   // Ctrl-C came once
+  void (*catch_interrupts)() = nullptr;                      // from now on the first Ctrl-C only sets `interrupted`
+  std::string program;                                       // path of the executable
+};
+
+int run_command_line(int argc, char** argv, const Process& process);
+
+}  // namespace tael

@@ -1,0 +1,145 @@
+#include "trainer/commands/eval.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/file.hpp"
+#include "base/json.hpp"
+#include "checkpoint/hf_import.hpp"
+#include "cost/memory_plan.hpp"
+#include "data/order1.hpp"
+#include "data/tokenizer.hpp"
+#include "parallel/agree.hpp"
+#include "trainer/console.hpp"
+#include "trainer/evaluate.hpp"
+#include "trainer/execution.hpp"
+
+namespace tael {
+
+namespace {
+
+// What is known of the training of a model: a run says it, a Hugging Face directory does not.
+struct Trained {
+  std::optional<int64_t> seq_length;
+  bool document_mask = false;
+  std::vector<std::string> train_shards;
+};
+
+Trained training_of(const EvalOptions& options) {
+  Trained trained;
+  const std::string config = options.model + "/config.yaml";
+  if (!path_exists(config)) return trained;
+  const LoadedConfig loaded = load_config(config, {}, options.search);
+  trained.seq_length = loaded.config.training.seq_length;
+  trained.document_mask = loaded.config.data.document_mask;
+  for (const DataSource& source : loaded.config.data.train) trained.train_shards.push_back(source.path);
+  return trained;
+}
+
+// The yardstick for a model of bytes, where its training text is still there.
+std::optional<double> order1_bits_per_byte(const Trained& trained, const std::vector<TokenShard>& shards) {
+  if (trained.train_shards.empty() || tokenizer_of(shards) != ByteTokenizer::kName) return std::nullopt;
+  for (const std::string& path : trained.train_shards)
+    if (!path_exists(path)) return std::nullopt;
+  const std::vector<TokenShard> train = open_shards(trained.train_shards, ShardVerify::all);
+  if (tokenizer_of(train) != ByteTokenizer::kName) return std::nullopt;
+  Order1Model model;
+  for (const TokenShard& shard : train) model.fit(shard);
+  Order1Score total;
+  for (const TokenShard& shard : shards) {
+    const Order1Score score = model.score(shard);
+    total.nats += score.nats;
+    total.targets += score.targets;
+    total.text_bytes += score.text_bytes;
+  }
+  return total.bits_per_byte();
+}
+
+void print(const EvalResult& result, std::optional<double> order1, bool as_json, std::FILE* out) {
+  const std::optional<double> bits = result.bits_per_byte();
+  if (as_json) {
+    JsonWriter json;
+    json.begin_object().field("loss", result.loss()).field("ppl", result.ppl());
+    json.key("bits_per_byte");
+    bits ? json.value(*bits) : json.null();
+    json.field("tokens", result.targets);
+    if (order1) json.field("order1_bits_per_byte", *order1);
+    json.end_object();
+    fmt::print(out, "{}\n", json.text());
+    return;
+  }
+  fmt::print(out, "loss           {:.5f} nats a token\nperplexity     {:.4f}\n", result.loss(), result.ppl());
+  if (bits) fmt::print(out, "bits per byte  {:.4f}", *bits);
+  if (bits && order1)
+    fmt::print(out, "   (an order-1 byte model fitted on the same training text: {:.4f}; ratio {:.3f})", *order1,
+               *bits / *order1);
+  fmt::print(out, "{}tokens         {}\n", bits ? "\n" : "", grouped(result.targets));
+}
+
+}  // namespace
+
+int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
+  if (options.compute != "fp32") {
+    const bool known = options.compute == "bf16" || options.compute == "fp8";
+    fail(known ? Exit::bad_config : Exit::usage, "--compute {}: {}", options.compute,
+         known ? "not built yet; fp32" : "expected fp32, bf16 or fp8");
+  }
+  const Execution execution = choose_execution(comm, std::nullopt, "auto");
+  ThreadPool pool(execution.threads);
+  const Stream stream(pool, execution.isa);
+  const LocalTokenExchange exchange;
+
+  struct Input {
+    HfDirectory directory;
+    ModelShape shape;
+    Trained trained;
+    std::vector<TokenShard> shards;
+    int64_t seq_length = 0;
+    int32_t separator = -1;
+  };
+  Input in = agreed(comm, [&] {
+    HfDirectory directory = HfDirectory::open(find_hf_directory(options.model));
+    Reading reading;
+    const ModelShape shape = read_model_json(directory.config_text(), directory.config_path(), reading).shape;
+    Trained trained = training_of(options);
+    std::vector<TokenShard> shards = open_shards(options.data, ShardVerify::all);
+    for (const TokenShard& shard : shards) require_vocab(shard.info(), shape.vocab_size);
+    const int64_t length = options.seq_length.value_or(trained.seq_length.value_or(shape.max_position_embeddings));
+    const int32_t separator = trained.document_mask ? document_separator(shards) : -1;
+    return Input{std::move(directory), shape, std::move(trained), std::move(shards), length, separator};
+  });
+  if (in.seq_length > in.shape.max_position_embeddings)
+    fail(Exit::bad_config, "--seq-length {}: the model has {} positions (max_position_embeddings)", in.seq_length,
+         in.shape.max_position_embeddings);
+  // No window is longer than its shard, and a few thousand tokens keep the GEMMs busy.
+  int64_t longest = 1;
+  for (const TokenShard& shard : in.shards) longest = std::max(longest, shard.tokens() - 1);
+  const int64_t positions = std::min(in.seq_length, longest);
+  constexpr int64_t kTokens = 4096;
+  const int64_t batch = std::clamp<int64_t>(kTokens / positions, 1, 64);
+
+  Network network(in.shape, MtpHidden::after_final_norm, exchange, positions);
+  const ParamTable& table = network.table();
+  const MemoryPlan plan = plan_evaluation_memory(network, pool, {{batch, positions}}, 1);
+  Arena weights_arena("weights", plan.weights), saved("activations", plan.activations),
+      scratch("scratch", plan.scratch);
+  const Vec<float> params = weights_arena.vec<float>(table.size()),
+                   biases = weights_arena.vec<float>(table.bias_size());
+  agreed(comm, [&] { import_parameters(in.directory, table, params, biases); });
+  const EvalResult result = evaluate(comm, {.network = network,
+                                            .stream = stream,
+                                            .saved = saved,
+                                            .scratch = scratch,
+                                            .segments = 1,
+                                            .weights = {params.data, biases.data},
+                                            .shards = in.shards,
+                                            .seq_length = in.seq_length,
+                                            .batch = batch,
+                                            .separator = in.separator});
+  agreed(comm, [&] {
+    if (comm.rank() == 0) print(result, order1_bits_per_byte(in.trained, in.shards), options.json, out);
+  });
+  return 0;
+}
+
+}  // namespace tael

@@ -1,0 +1,29 @@
+// tael train CONFIG [key=value ...]: a run from its first step to its last, on all ranks that the launcher started.
+#pragma once
+
+#include <csignal>
+#include <string>
+#include <vector>
+
+#include "parallel/comm.hpp"
+#include "trainer/config.hpp"
+#include "trainer/console.hpp"
+
+namespace tael {
+
+struct TrainOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  ConfigSearch search;
+  std::string resume = "auto";  // auto, never, or a path
+  bool profile = false;
+  bool dry_run = false;              // check everything, print the plan, allocate and write nothing
+  std::vector<std::string> command;  // as it was typed, for env.json
+  bool color = false, is_terminal = false;
+  const volatile std::sig_atomic_t* interrupted = nullptr;  // set by Ctrl-C: ends the run after the step
+};
+
+// Collective. Returns 0 after the last step, or after STOP or Ctrl-C with RUN/model written. Throws Error otherwise.
+int run_train(const TrainOptions& options, Comm& comm);
+
+}  // namespace tael

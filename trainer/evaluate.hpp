@@ -1,0 +1,41 @@
+// How well a model predicts token shards: every target scored once, with the main head (data/eval_windows.hpp).
+#pragma once
+
+#include <optional>
+#include <span>
+
+#include "data/shard_set.hpp"
+#include "model/network.hpp"
+#include "parallel/comm.hpp"
+
+namespace tael {
+
+struct Evaluation {
+  Network& network;
+  Stream stream;
+  Arena& saved;
+  Arena& scratch;
+  int64_t segments = 1;
+  Weights weights;
+  std::span<const TokenShard> shards;
+  int64_t seq_length = 0;
+  int64_t batch = 1;       // windows that go through at once
+  int32_t separator = -1;  // attention stays inside documents that this token ends; -1: it does not
+};
+
+struct EvalResult {
+  double nats = 0;  // of all targets
+  int64_t targets = 0;
+  int64_t text_bytes = 0;  // that the targets stand for
+  bool has_text = false;   // the shards say what their tokens stand for
+
+  double loss() const { return nats / static_cast<double>(targets); }
+  double ppl() const;
+  std::optional<double> bits_per_byte() const;
+};
+
+// Collective: ranks share the windows. The sum has one order, whatever the number of ranks and `batch`.
+// Error(bad_data): shards without a target.
+EvalResult evaluate(Comm& comm, const Evaluation& evaluation);
+
+}  // namespace tael

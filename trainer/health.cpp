@@ -1,0 +1,56 @@
+#include "trainer/health.hpp"
+
+#include <cmath>
+#include <vector>
+
+#include "parallel/agree.hpp"
+
+namespace tael {
+
+namespace {
+
+std::string layer_name(const ModelShape& shape, int64_t layer) {
+  if (layer < 0) return "the output head";
+  if (layer < shape.num_hidden_layers) return fmt::format("layer {}", layer);
+  return fmt::format("MTP module {} (layer {})", layer - shape.num_hidden_layers + 1, layer);
+}
+
+}  // namespace
+
+void watch_losses(NonFinite& seen, const Network& network, const MicroBatchLosses& losses) {
+  if (seen.found) return;
+  double sum = 0;
+  for (int64_t b = 0; b < losses.main_B.size(); ++b) sum += losses.main_B(b) + losses.balance_B(b);
+  for (int64_t k = 0; k < losses.mtp_DB.dim[0]; ++k)
+    for (int64_t b = 0; b < losses.main_B.size(); ++b) sum += losses.mtp_DB(k, b);
+  if (std::isfinite(sum)) return;
+  seen = {true, network.first_nonfinite_layer()};
+}
+
+void fail_non_finite_loss(Comm& comm, const ModelShape& shape, int64_t step, const NonFinite& mine) {
+  // The lowest rank that saw one speaks for all.
+  int64_t first = mine.found ? comm.rank() : comm.size();
+  comm.all_reduce({&first, 1}, ReduceOp::min);
+  int64_t layer = comm.rank() == first ? mine.layer : INT64_MIN;
+  comm.all_reduce({&layer, 1}, ReduceOp::max);
+  const int64_t rank = first < comm.size() ? first : 0;
+  throw AgreedError(Exit::run_failed,
+                    fmt::format("step {}: the loss is not finite: rank {}, first in {}; nothing was updated", step,
+                                rank, layer_name(shape, layer)));
+}
+
+void fail_non_finite_gradient(Comm&, const ParamTable& table, int64_t step, Vec<const float> grads) {
+  for (const ParamSpec& spec : table.params) {
+    for (int64_t i = 0; i < spec.size(); ++i) {
+      if (!std::isfinite(grads(spec.offset + i)))
+        throw AgreedError(Exit::run_failed,
+                          fmt::format("step {}: the loss is finite, but the gradient of {} summed over "
+                                      "all ranks is not; nothing was updated",
+                                      step, spec.name));
+    }
+  }
+  throw AgreedError(Exit::run_failed,
+                    fmt::format("step {}: the norm of the gradient overflows; nothing was updated", step));
+}
+
+}  // namespace tael

@@ -1,0 +1,31 @@
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/check.hpp"
+#include "trainer/command_line.hpp"
+
+namespace {
+
+// The one thing a signal handler can do safely; written by the handler, read between steps.
+volatile std::sig_atomic_t interrupted = 0;
+
+void on_interrupt(int) {
+  if (interrupted != 0) _exit(128 + SIGINT);  // asked twice: leave at once
+  interrupted = 1;
+}
+
+void catch_interrupts() { std::signal(SIGINT, on_interrupt); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::error_code ignored;
+  return tael::run_command_line(argc, argv,
+                                {.environment = [](const char* name) -> const char* { return std::getenv(name); },
+                                 .interrupted = &interrupted,
+                                 .catch_interrupts = catch_interrupts,
+                                 .program = std::filesystem::read_symlink("/proc/self/exe", ignored).string()});
+}

@@ -1,0 +1,40 @@
+// RUN/: what a run leaves behind. Made by rank 0 when everything else is ready; from then on it is the record.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "trainer/config.hpp"
+#include "trainer/execution.hpp"
+
+namespace tael {
+
+// What env.json holds: the program as it was built, the machine, the command.
+struct Environment {
+  std::vector<std::string> command;
+  std::vector<std::string> hosts;  // one per rank
+  Execution execution;
+  int ranks = 1;
+};
+
+std::string host_name();
+std::string cpu_model();
+std::string build_line();  // "tael 0.1.0, Release, gcc 12.2.0, commit ..."
+
+class RunDirectory {
+ public:
+  // Error(bad_config) if the path exists: until checkpoints are built, a run cannot continue in it.
+  static void require_absent(const std::string& path);
+  // Creates the directory with config.yaml and env.json. Error(io).
+  RunDirectory(const std::string& path, const LoadedConfig& loaded, const Environment& environment);
+
+  const std::string& path() const { return path_; }
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+  bool stop_requested() const;  // RUN/STOP is there
+  void remove_stop() const;
+
+ private:
+  std::string path_;
+};
+
+}  // namespace tael

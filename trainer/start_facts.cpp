@@ -1,0 +1,113 @@
+#include "trainer/start_facts.hpp"
+
+#include <algorithm>
+
+#include "cost/flops.hpp"
+#include "model/param_table.hpp"
+#include "trainer/run_directory.hpp"
+
+namespace tael {
+
+namespace {
+
+double mib(size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+std::string model_line(const ModelShape& s) {
+  const ParamCounts counts = count_parameters(s);
+  int64_t moe = 0;
+  for (int64_t i = 0; i < s.num_hidden_layers; ++i) moe += s.is_moe_layer(i) ? 1 : 0;
+  std::string text = fmt::format("{} shape, {} layers ({} dense), ",
+                                 s.model_type == ModelType::deepseek_v3 ? "DeepSeek-V3" : "DeepSeek-V2",
+                                 s.num_hidden_layers, s.num_hidden_layers - moe);
+  if (moe > 0) {
+    text += fmt::format("{} experts top-{}", s.n_routed_experts, s.num_experts_per_tok);
+    if (s.n_group > 1 && s.topk_method != TopkMethod::greedy)
+      text += fmt::format(" in {} of {} groups", s.topk_group, s.n_group);
+    if (s.n_shared_experts > 0) text += fmt::format(" + {} shared", s.n_shared_experts);
+    text += ", ";
+  }
+  text += fmt::format("MTP {}: {} parameters, {} at work for a token", s.num_nextn_predict_layers,
+                      counted(static_cast<double>(counts.total), 8), counted(static_cast<double>(counts.active), 8));
+  if (counts.mtp > 0) text += fmt::format(" (MTP {} more)", counted(static_cast<double>(counts.mtp), 8));
+  return text;
+}
+
+std::string data_line(const Run& run) {
+  int64_t train = 0, valid = 0;
+  for (const TokenShard& shard : run.train_shards) train += shard.tokens();
+  for (const TokenShard& shard : run.valid_shards) valid += shard.tokens();
+  const std::string tokenizer = tokenizer_of(run.train_shards);
+  std::string text = fmt::format("{} training tokens", grouped(train));
+  if (valid > 0) text += fmt::format(", {} held out", grouped(valid));
+  text += fmt::format(", tokenizer {}", tokenizer.empty() ? "unknown" : tokenizer);
+  const int64_t epoch = run.sampler->samples_per_epoch();
+  return text + fmt::format("; {} samples of {} an epoch", grouped(epoch), run.config.training.seq_length);
+}
+
+std::string batch_line(const Run& run) {
+  const TrainingOptions& t = run.config.training;
+  const std::vector<int64_t> sizes = t.global_batch_size.all();
+  const int64_t first = sizes.front(), last = sizes.back();
+  std::string text =
+      first == last ? fmt::format("{} sequences", first) : fmt::format("{} to {} sequences", first, last);
+  text += fmt::format(" x {} = {} tokens a step", t.seq_length, grouped(last * t.seq_length));
+  const int64_t lane = run.division.lane_sequences(last);
+  const int64_t micro = std::min(run.division.micro_batch, lane);
+  text += fmt::format("; a rank has {} in micro-batches of {}", last / run.division.ranks, micro);
+  return text + fmt::format("; {} steps", grouped(run.steps));
+}
+
+}  // namespace
+
+void print_start(Console& console, const Run& run) {
+  const Config& c = run.config;
+  console.fact("run", fmt::format("{} (seed {})", c.run.dir, c.run.seed));
+  console.fact("world",
+               fmt::format("{} rank{} x {} thread{}, {} ({}), {}", run.comm.size(), run.comm.size() == 1 ? "" : "s",
+                           run.execution.threads, run.execution.threads == 1 ? "" : "s", cpu_model(),
+                           name_of(run.execution.isa), host_name()));
+  console.fact("model", model_line(c.model.shape));
+  console.fact("data", data_line(run));
+  console.fact("batch", batch_line(run));
+  console.fact("numbers", c.canonical() ? fmt::format("fp32; canonical: the same bits for 1 to {} ranks, {} lanes",
+                                                      c.parallelism.reduction_lanes, c.parallelism.reduction_lanes)
+                                        : std::string("fp32; fast: bits depend on the number of ranks"));
+  const MemoryPlan& m = run.memory_plan;
+  console.fact(
+      "memory",
+      fmt::format("a rank: {:.0f} MiB expected, at most {:.0f}: weights {:.0f}, gradients {:.0f}{}, "
+                  "optimizer {:.0f}, activations {:.0f}, scratch {:.0f}, communication {:.0f}, "
+                  "batches {:.0f}, program {:.0f}",
+                  mib(run.expected_bytes()), mib(run.reserved_bytes()), mib(m.weights), mib(m.gradients),
+                  run.division.lanes > 1 ? fmt::format(" ({} copies)", LaneAccumulator::buffers(run.division.lanes))
+                                         : std::string(),
+                  mib(m.optimizer), mib(m.activations), mib(m.scratch), mib(m.communication), mib(run.batch_bytes),
+                  mib(run.baseline_bytes)));
+}
+
+void print_peak(Console& console, const Run& run, double peak) {
+  const double flops = training_flops_per_token(run.config.model.shape, run.config.training.seq_length);
+  console.fact("peak", fmt::format("{:.1f} GFLOP/s a rank in float32 multiply-adds (measured now; MFU is against it); "
+                                   "a token costs {:.2f} MFLOPs, attention causal",
+                                   peak / 1e9, flops / 1e6));
+}
+
+WireBytes gradient_bytes(const Run& run) {
+  WireBytes bytes;
+  const int ranks = run.comm.size();
+  const int64_t size = run.network.table().size() * static_cast<int64_t>(sizeof(float));
+  const auto add = [&](int from, int to, int64_t n) {
+    (run.comm.host_of(from) == run.comm.host_of(to) ? bytes.within_host : bytes.between_hosts) += n;
+  };
+  for (int r = 0; r < ranks && ranks > 1; ++r) {
+    if (run.division.order == SumOrder::fast) {
+      add(r, (r + 1) % ranks, 2 * size * (ranks - 1) / ranks);  // a ring
+      continue;
+    }
+    int64_t part = size / 2;
+    for (int distance = 1; distance < ranks; distance *= 2, part /= 2) add(r, r ^ distance, 2 * part);
+  }
+  return bytes;
+}
+
+}  // namespace tael

@@ -1,0 +1,135 @@
+#include "trainer/step.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "optim/expert_bias.hpp"
+#include "parallel/agree.hpp"
+#include "trainer/health.hpp"
+
+namespace tael {
+
+namespace {
+
+// Column numbers of the values that are summed over lanes.
+constexpr int64_t kMain = 0, kBalance = 1, kMtp = 2;
+
+// One micro-batch of `count` sequences from row `first` of the rank's batch, its losses added to the lane's.
+void run_micro_batch(Run& run, const Batch& batch, int64_t first, int64_t count, const LossCoefficients& coefficients,
+                     Vec<float> grads, int64_t lane, NonFinite& non_finite) {
+  StepBuffers& buffers = run.buffers;
+  const int64_t length = run.config.training.seq_length;
+  const Mat<const int32_t> tokens = rows(batch.tokens, first, first + count);
+  Vec<const int32_t> document_start_T;
+  if (buffers.document_start_BT) {
+    const Mat<int32_t> starts = rows(buffers.document_start_BT, 0, count);
+    fill_document_starts(starts, tokens, run.separator);
+    document_start_T = flat(starts);
+  }
+  const MicroBatchLosses losses{vec(buffers.main_B.data, count), mat(buffers.mtp_DB.data, buffers.mtp_DB.dim[0], count),
+                                vec(buffers.balance_B.data, count)};
+  Context context = run.context();
+  run.network.train(context, *run.saved_arena, run.weights(), {{count, length}, tokens, document_start_T}, coefficients,
+                    grads.data, losses, buffers.counts_LE);
+  run.stream.synchronize();
+  watch_losses(non_finite, run.network, losses);
+  const Mat<double> values = buffers.lane_values_LV;
+  for (int64_t b = 0; b < count; ++b) {  // a lane's losses are one chain over its sequences
+    values(lane, kMain) += losses.main_B(b);
+    values(lane, kBalance) += losses.balance_B(b);
+    for (int64_t k = 0; k < losses.mtp_DB.dim[0]; ++k) values(lane, kMtp + k) += losses.mtp_DB(k, b);
+  }
+}
+
+}  // namespace
+
+StepReport train_step(Run& run, Progress& progress) {
+  const Config& config = run.config;
+  const ModelShape& shape = config.model.shape;
+  StepBuffers& buffers = run.buffers;
+  const int64_t step = progress.step + 1, tokens_before = progress.tokens(config);
+  const int64_t length = config.training.seq_length, depth = shape.num_nextn_predict_layers;
+  const int64_t sequences = config.training.global_batch_size.at(tokens_before);
+  const double step_tokens = static_cast<double>(sequences * length);
+  const double alpha = shape.n_routed_experts > 0 ? config.router.aux_coeff(tokens_before) : 0.0;
+  const LossCoefficients coefficients{
+      .main = 1.0 / step_tokens,
+      .mtp =
+          depth > 0 ? config.mtp.loss_scaling_factor.at(tokens_before) / static_cast<double>(depth) / step_tokens : 0.0,
+      .balance = alpha / static_cast<double>(sequences)};
+
+  // This rank's samples, and the next step's while this one runs.
+  const int64_t samples_after = progress.samples + sequences;
+  const int64_t next_sequences = config.training.global_batch_size.at(samples_after * length);
+  const auto range = [&](int64_t first, int64_t count) {
+    return rank_range(first, count, run.division.rank, run.division.ranks);
+  };
+  const Batch batch = run.loader->next(range(progress.samples, sequences),
+                                       step < run.steps ? range(samples_after, next_sequences) : SampleRange{});
+
+  // Forward and backward, lane by lane in micro-batches.
+  std::fill_n(buffers.counts_LE.data, buffers.counts_LE.size(), int64_t{0});
+  std::fill_n(buffers.lane_values_LV.data, buffers.lane_values_LV.size(), 0.0);
+  NonFinite non_finite;
+  const int64_t lane_size = run.division.lane_sequences(sequences);
+  for (int64_t lane = 0; lane < run.division.lanes; ++lane) {
+    const Vec<float> grads = run.lanes->begin_lane(run.stream);
+    for (int64_t done = 0; done < lane_size; done += run.division.micro_batch) {
+      run_micro_batch(run, batch, lane * lane_size + done, std::min(run.division.micro_batch, lane_size - done),
+                      coefficients, grads, lane, non_finite);
+    }
+    run.lanes->end_lane(run.stream);
+  }
+
+  // Sums over lanes and ranks.
+  const Vec<float> grads = run.lanes->finish();
+  reduce_gradients(run.stream, run.comm, run.division.order, run.wire, grads);
+  sum_lane_values(run.comm, buffers.lane_values_LV, buffers.all_values_LV, buffers.sums_V);
+  sum_counts(run.comm, flat(buffers.counts_LE));
+  StepReport report;
+  report.step = step;
+  report.tokens = samples_after * length;
+  report.loss = buffers.sums_V(kMain) / step_tokens;
+  double all_losses = report.loss + buffers.sums_V(kBalance);
+  if (depth > 0) {
+    double mtp = 0;
+    for (int64_t k = 0; k < depth; ++k) mtp += buffers.sums_V(kMtp + k) / step_tokens;
+    report.mtp_loss = mtp / static_cast<double>(depth);
+    all_losses += mtp;
+  }
+  if (alpha > 0) report.balance_loss = coefficients.balance * buffers.sums_V(kBalance);
+  if (!std::isfinite(all_losses)) fail_non_finite_loss(run.comm, shape, step, non_finite);
+
+  // Update.
+  report.grad_norm = global_norm(run.stream, run.spans, grads, run.norm_rows);
+  if (!std::isfinite(report.grad_norm)) fail_non_finite_gradient(run.comm, run.network.table(), step, grads);
+  report.lr = run.lr.at(step, tokens_before);
+  adamw_step(run.stream,
+             {.beta1 = config.optimizer.betas[0],
+              .beta2 = config.optimizer.betas[1],
+              .eps = config.optimizer.eps,
+              .weight_decay = config.optimizer.weight_decay},
+             run.spans,
+             {.weights = run.params,
+              .state = run.adamw,
+              .grads = grads,
+              .lr = report.lr,
+              .clip = clip_factor(report.grad_norm, config.optimizer.clip_grad),
+              .step = step});
+  if (run.network.table().moe_layers > 0) {
+    double worst = 0, largest = 0;
+    for (int64_t l = 0; l < buffers.counts_LE.dim[0]; ++l)
+      worst = std::max(worst, max_violation(vec(buffers.counts_LE.row(l), buffers.counts_LE.dim[1])));
+    report.max_violation = worst;
+    if (const Mat<float> bias = run.bias_LE()) {
+      update_expert_bias(bias, buffers.counts_LE, config.router.bias_update_rate.at(tokens_before));
+      for (int64_t i = 0; i < bias.size(); ++i)
+        largest = std::max(largest, std::abs(static_cast<double>(bias.data[i])));
+      report.bias_abs_max = largest;
+    }
+  }
+  progress = {.step = step, .samples = samples_after};
+  return report;
+}
+
+}  // namespace tael
