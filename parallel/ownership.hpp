@@ -20,10 +20,8 @@ inline std::vector<ParamSpan> owned_spans(const ParamTable& table) {
 }
 
 inline LaneLayout lane_layout(const ParamTable& table, int lanes) {
-  return {.elements = table.size(),
-          .gradient_size = table.gradient_size(),
-          .lanes = lanes,
-          .extra_uses = table.extra_uses};
+  return {
+      .elements = table.size(), .gradient_size = table.gradient_size(), .lanes = lanes, .extra_uses = table.extra_uses};
 }
 
 }  // namespace tael
