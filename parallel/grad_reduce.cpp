@@ -66,7 +66,11 @@ void reduce_gradients(const Stream& stream, Comm& comm, SumOrder order, const Gr
   stream.synchronize();
   if (comm.size() == 1) return;
   if (order == SumOrder::fast) {
-    comm.all_reduce_sum(std::span(grads.data, static_cast<size_t>(grads.size())));
+    // In pieces, because a backend's own buffers grow with what it is given, and the memory plan does not know them.
+    for (int64_t begin = 0; begin < grads.size(); begin += kGradReducePiece) {
+      const int64_t count = std::min(kGradReducePiece, grads.size() - begin);
+      comm.all_reduce_sum(std::span(grads.data + begin, static_cast<size_t>(count)));
+    }
     return;
   }
   CHECK(std::has_single_bit(static_cast<unsigned>(comm.size())), "canonical sums over {} ranks", comm.size());
