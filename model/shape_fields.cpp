@@ -336,6 +336,11 @@ class ShapeCheck {
       refuse("scoring_func", "sigmoid with topk_method {}; without a bias the gate is softmax",
              Choice(kTopkMethods).name(s_.topk_method));
     }
+    if (s_.model_type == ModelType::deepseek_v2 && s_.norm_topk_prob) {
+      refuse("norm_topk_prob",
+             "true with model_type deepseek_v2: its released code then leaves routed_scaling_factor "
+             "out, transformers does not normalise at all; give false");
+    }
     if (s_.topk_method == TopkMethod::greedy) return;  // no groups
     if (experts % groups != 0) {
       refuse("n_group", "{} groups do not divide n_routed_experts {}; the nearest that fits is {}", groups, experts,
