@@ -1,4 +1,4 @@
-// Numbers of DeepSeek-V3's rotary embedding and YaRN that implementations get wrong, computed by hand from the formulas.
+// Numbers of DeepSeek-V3's rotary embedding and YaRN that implementations get wrong, computed by hand.
 #include "model/rotary.hpp"
 
 #include <gtest/gtest.h>
