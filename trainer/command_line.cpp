@@ -3,10 +3,12 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "parallel/agree.hpp"
@@ -104,12 +106,19 @@ class CommandLine {
     return use_color(mode, isatty(STDERR_FILENO) != 0, process_.environment("NO_COLOR"), process_.environment("TERM"));
   }
 
+  // Results that did not arrive are no results.
+  static int printed(int code) {
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+      fail(Exit::io, "standard output: cannot write: {}", std::generic_category().message(errno));
+    return code;
+  }
   // Work of one process. What it throws becomes one line and an exit code.
   void alone(CLI::App* app, std::function<int()> work) {
     app->callback([this, work = std::move(work)] {
       action_ = [this, work] {
         const std::unique_ptr<Comm> comm = make_comm(CommKind::self);
-        return run_rank(*comm, work, reporter());
+        return run_rank(
+            *comm, [&] { return printed(work()); }, reporter());
       };
     });
   }
@@ -121,7 +130,7 @@ class CommandLine {
             comm_kind_of_launch([&](const char* name) { return process_.environment(name) != nullptr; });
         const std::unique_ptr<Comm> comm = make_comm(kind);
         return run_rank(
-            *comm, [&] { return work(*comm); }, reporter());
+            *comm, [&] { return printed(work(*comm)); }, reporter());
       };
     });
   }

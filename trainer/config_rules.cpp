@@ -98,13 +98,6 @@ void length_fits_model(const RuleScope& r) {
   }
 }
 
-void warmup_fits(const RuleScope& r) {
-  const int64_t steps = r.config.training.steps(), warmup = r.config.lr_scheduler.warmup_steps;
-  if (warmup > steps) {
-    r.refuse("lr_scheduler.warmup_steps", "{} steps of warm-up in a run of {} steps; at most {}", warmup, steps, steps);
-  }
-}
-
 void cosine_goes_down(const RuleScope& r) {
   const LrSchedulerOptions& o = r.config.lr_scheduler;
   if (!o.decay.phases.empty() || o.decay.shape != LrShape::cosine) return;
@@ -245,13 +238,12 @@ struct CheckedRule {
   void (*check)(const RuleScope&);
 };
 
-constexpr std::array<CheckedRule, 15> kRules = {{
+constexpr std::array<CheckedRule, 14> kRules = {{
     {{"required", "A run needs run.dir, a model and data.train."}, required},
     {{"one-length", "A run is as long as exactly one of train_tokens and train_steps says."}, one_length},
     {{"sizes", "Products of sizes fit 64 bits."}, sizes_fit},
     {{"length-fits-model", "A sequence is no longer than the model's positions and longer than its MTP depth."},
      length_fits_model},
-    {{"warmup-fits", "Warm-up is no longer than the run."}, warmup_fits},
     {{"cosine-goes-down", "Under cosine min_lr is at most lr."}, cosine_goes_down},
     {{"phases-cover", "The phases of the learning rate reach to the end of the run."}, phases_cover},
     {{"lanes", "Under canonical the lanes are a power of two that divides every global batch."}, lanes_fit},

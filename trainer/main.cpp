@@ -22,6 +22,9 @@ void catch_interrupts() { std::signal(SIGINT, on_interrupt); }
 }  // namespace
 
 int main(int argc, char** argv) {
+  // A limit on file sizes and a reader that went away are errors of the write, with a message, not a silent death.
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
   std::error_code ignored;
   return tael::run_command_line(argc, argv,
                                 {.environment = [](const char* name) -> const char* { return std::getenv(name); },

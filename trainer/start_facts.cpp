@@ -54,7 +54,10 @@ std::string batch_line(const Run& run) {
   const int64_t lane = run.division.lane_sequences(last);
   const int64_t micro = std::min(run.division.micro_batch, lane);
   text += fmt::format("; a rank has {} in micro-batches of {}", last / run.division.ranks, micro);
-  return text + fmt::format("; {} steps", grouped(run.steps));
+  text += fmt::format("; {} step{}", grouped(run.steps), run.steps == 1 ? "" : "s");
+  const int64_t warmup = run.config.lr_scheduler.warmup_steps;
+  if (warmup > run.steps) text += fmt::format(", all inside the {} of warm-up", grouped(warmup));
+  return text;
 }
 
 }  // namespace

@@ -268,10 +268,6 @@ TEST(BadConfig, SizesThatDoNotFitTogether) {
        4,
        "78: command line: parallelism.expert_parallel: 3 does not divide parallelism.data_parallel 4; the nearest that "
        "fits is 2 [expert-ranks]"},
-      {{"lr_scheduler.warmup_steps=11"},
-       1,
-       "78: command line: lr_scheduler.warmup_steps: 11 steps of warm-up in a run of 10 steps; at most 10 "
-       "[warmup-fits]"},
       {{"optimizer.lr=1e-4"},
        1,
        "78: lr_scheduler.min_lr: 3e-04 is above optimizer.lr 1e-04; at most that [cosine-goes-down]"},

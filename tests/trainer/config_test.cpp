@@ -75,6 +75,22 @@ TEST(Config, TheReferenceConfigurationHoldsTheDefaults) {
   EXPECT_EQ(loaded.files.size(), 3u);
 }
 
+TEST(Config, ATrialMayBeShorterThanTheWarmUpOfItsRecipe) {
+  const LoadedConfig loaded = load(kReference, {"training.train_steps=10"});
+  EXPECT_LT(loaded.config.training.steps(), loaded.config.lr_scheduler.warmup_steps);
+  check_config(loaded);
+}
+
+TEST(Config, ChangedSettingsAreABlockWithTheirDefaults) {
+  const std::vector<std::string> changes = {"optimizer.lr=0.5", "training.eval_interval=7", "run.seed=2",
+                                            "cluster.price_per_device_hour=null"};
+  EXPECT_EQ(changed_settings(load(kReference, changes), 80),
+            (std::vector<std::string>{"training.eval_interval 7 (100), optimizer.lr 0.5 (0.003)"}));
+  EXPECT_EQ(changed_settings(load(kReference, changes), 40),
+            (std::vector<std::string>{"training.eval_interval 7 (100),", "optimizer.lr 0.5 (0.003)"}));
+  EXPECT_TRUE(changed_settings(load(kReference, {"cluster.price_per_device_hour=null"}), 80).empty());
+}
+
 TEST(Config, EveryMisspeltKeyOfTheReferenceGetsTheRightName) {
   const std::string text = kReference;
   const ConfigNode root = parse_yaml(text, "t.yaml");

@@ -12,6 +12,8 @@ namespace tael {
 
 namespace {
 
+constexpr size_t kColumns = 110;
+
 bool is_model_alone(const LoadedConfig& loaded) {
   return std::all_of(loaded.reading.origins.begin(), loaded.reading.origins.end(),
                      [](const auto& entry) { return entry.first.starts_with("model.") || entry.first == "schema"; });
@@ -57,10 +59,11 @@ std::string config_show(const ConfigShowOptions& options) {
   }
   if (options.json) return as_json(fields, counts);
   std::string text = "schema: 1\n" + to_yaml(fields, options.origin ? &loaded.reading : nullptr);
-  for (const std::string& note : config_notes(loaded)) {
-    if (model_alone && note.starts_with("differs from the default")) continue;
-    text += "# " + note + "\n";
-  }
+  for (const std::string& note : config_notes(loaded)) text += "# " + note + "\n";
+  const std::vector<std::string> changed =
+      model_alone ? std::vector<std::string>{} : changed_settings(loaded, kColumns);
+  if (!changed.empty()) text += "# differs from the defaults, which stand in parentheses:\n";
+  for (const std::string& line : changed) text += "#   " + line + "\n";
   text += fmt::format("# parameters: {} (gate biases {}), at work for a token {}, {} without the input table, MTP {}\n",
                       with_commas(counts.total), with_commas(counts.gate_biases), with_commas(counts.active),
                       with_commas(counts.active_without_input_table), with_commas(counts.mtp));
@@ -90,10 +93,24 @@ std::vector<std::string> config_notes(const LoadedConfig& loaded) {
   for (const FieldDifference& d : loaded.preset_deviations) {
     notes.push_back(fmt::format("differs from the preset {}: {} is {}, there {}", preset, d.path, d.second, d.first));
   }
-  for (const FieldDifference& d : changes_from_defaults(loaded.config)) {
-    notes.push_back(fmt::format("differs from the default: {} is {}, by default {}", d.path, d.second, d.first));
-  }
   return notes;
+}
+
+std::vector<std::string> changed_settings(const LoadedConfig& loaded, size_t width) {
+  static constexpr std::string_view kSaidElsewhere[] = {
+      "run.dir", "run.seed", "data.train", "data.valid", "training.train_steps", "training.train_tokens"};
+  std::vector<std::string> lines;
+  for (const FieldDifference& d : changes_from_defaults(loaded.config)) {
+    if (std::find(std::begin(kSaidElsewhere), std::end(kSaidElsewhere), d.path) != std::end(kSaidElsewhere)) continue;
+    const std::string setting = fmt::format("{} {} ({})", d.path, d.second, d.first == "null" ? "none" : d.first);
+    if (!lines.empty() && lines.back().size() + 2 + setting.size() + 1 <= width) {
+      lines.back() += ", " + setting;
+      continue;
+    }
+    if (!lines.empty()) lines.back() += ",";
+    lines.push_back(setting);
+  }
+  return lines;
 }
 
 }  // namespace tael

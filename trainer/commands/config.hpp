@@ -24,7 +24,11 @@ std::string config_show(const ConfigShowOptions& options);
 int run_config_show(const ConfigShowOptions& options, std::FILE* out);
 
 // What a run says about its configuration before it starts, a line each: keys without effect, other programs' names
-// that were used, differences from the preset and from the defaults.
+// that were used, every deviation from a model preset.
 std::vector<std::string> config_notes(const LoadedConfig& loaded);
+// Settings that differ from their defaults, each as "key value (default)", as text broken into lines of at most `width`
+// columns where the words allow. Left out is what every run has to give, and what its other lines say: its directory,
+// seed, length and data. Empty: everything is as by default.
+std::vector<std::string> changed_settings(const LoadedConfig& loaded, size_t width);
 
 }  // namespace tael

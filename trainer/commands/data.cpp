@@ -38,12 +38,17 @@ std::string summary(const ShardInfo& info, bool dry_run) {
   return line;
 }
 
+// Progress: whether it arrives is no matter of the work.
+void say(std::FILE* err, const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), err);
+  std::fflush(err);
+}
+
 ProgressCall progress_on(std::FILE* err) {
   if (err == nullptr) return {};
   return [err](const DataProgress& p) {
-    fmt::print(err, "{:.0f} MB read, file {} of {}, {}\n", megabytes(p.bytes_read),
-               std::min(p.files + 1, p.files_total), p.files_total, count_of(p.documents, "document"));
-    std::fflush(err);
+    say(err, fmt::format("{:.0f} MB read, file {} of {}, {}\n", megabytes(p.bytes_read),
+                         std::min(p.files + 1, p.files_total), p.files_total, count_of(p.documents, "document")));
   };
 }
 
@@ -99,8 +104,8 @@ int run_data_prepare(const DataPrepareOptions& options, std::FILE* out, std::FIL
   add(result.skipped_others, "special file", "skipped");
   const int64_t text = result.train.text_bytes + (result.valid ? result.valid->text_bytes : 0);
   const double seconds = clock.seconds();
-  fmt::print(err, "{} in {:.2f} s, {:.0f} MB of text a second{}\n", count_of(result.files, "file"), seconds,
-             megabytes(text) / std::max(seconds, 1e-6), left_out);
+  say(err, fmt::format("{} in {:.2f} s, {:.0f} MB of text a second{}\n", count_of(result.files, "file"), seconds,
+                       megabytes(text) / std::max(seconds, 1e-6), left_out));
   return 0;
 }
 

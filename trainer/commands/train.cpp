@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <utility>
 
 #include "base/hash.hpp"
 #include "checkpoint/hf_export.hpp"
@@ -248,6 +249,9 @@ int run_train(const TrainOptions& options, Comm& comm) {
                                    .experts = loaded.config.model.shape.n_routed_experts > 0});
     console->fact("tael", build_line());
     for (const std::string& note : config_notes(loaded)) console->fact("config", note);
+    constexpr size_t kColumns = 110;
+    std::string_view name = "changed";
+    for (const std::string& line : changed_settings(loaded, kColumns)) console->fact(std::exchange(name, ""), line);
   }
   Run run(loaded, comm);
   if (console) print_start(*console, run);
