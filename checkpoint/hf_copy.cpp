@@ -69,7 +69,8 @@ void copy_hf_directory(const HfDirectory& directory, const std::string& path, st
         } else {
           wide.resize(std::max<size_t>(wide.size(), count));
           read_floats(from, static_cast<int64_t>(first), static_cast<int64_t>(count), wide.data());
-          std::transform(wide.begin(), wide.begin() + static_cast<int64_t>(count), static_cast<bf16*>(out), to_bf16);
+          std::transform(wide.begin(), wide.begin() + static_cast<int64_t>(count), static_cast<bf16*>(out),
+                         [](float x) { return to_bf16(x); });
         }
         from.file->forget(*from.spec, first * from_width, count * from_width);
       });
