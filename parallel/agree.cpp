@@ -8,9 +8,9 @@
 
 namespace tael {
 
-void agree_ok(Comm& comm, const std::optional<Error>& mine) {
-  // The lowest rank that failed, and whether a rank is well.
-  int64_t lowest[2] = {mine ? comm.rank() : comm.size(), mine ? 1 : 0};
+void agree_ok(Comm& comm, const std::optional<Error>& mine, bool took_part) {
+  // The lowest rank that failed, and whether a rank that took part is well.
+  int64_t lowest[2] = {mine ? comm.rank() : comm.size(), mine || !took_part ? 1 : 0};
   comm.all_reduce(lowest, ReduceOp::min);
   const int speaker = static_cast<int>(lowest[0]);
   if (speaker == comm.size()) return;

@@ -26,9 +26,9 @@ class AgreedError : public Error {
 };
 
 // Collective. Returns if no rank brings an error; otherwise every rank throws AgreedError with the code and the message
-// of the lowest rank that failed. The message begins with "rank N: " unless all ranks failed, as they do when they all
-// read the same bad file. One small all-reduce when all is well; nothing is allocated then.
-void agree_ok(Comm& comm, const std::optional<Error>& mine);
+// of the lowest rank that failed. The message begins with "rank N: " unless all ranks that took part failed, as they do
+// when they all read the same bad file. One small all-reduce when all is well; nothing is allocated then.
+void agree_ok(Comm& comm, const std::optional<Error>& mine, bool took_part = true);
 
 // The current exception as an Error: an Error as it is, anything else as an internal one. Inside a catch block only.
 Error current_error();
@@ -55,6 +55,18 @@ auto agreed(Comm& comm, const Body& body) -> std::invoke_result_t<const Body&> {
     agree_ok(comm, error);
     return *std::move(result);
   }
+}
+
+// The same where only some ranks have the work to do: one of each host, or rank 0 alone.
+template <class Body>
+void agreed_by(Comm& comm, bool takes_part, const Body& body) {
+  std::optional<Error> error;
+  try {
+    if (takes_part) body();
+  } catch (...) {
+    error = current_error();
+  }
+  agree_ok(comm, error, takes_part);
 }
 
 // Collective. Throws AgreedError(code) on every rank unless `digest` is the same on all; names `what` and the ranks

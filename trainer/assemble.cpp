@@ -10,6 +10,7 @@
 #include "parallel/agree.hpp"
 #include "parallel/ownership.hpp"
 #include "trainer/config_rules.hpp"
+#include "trainer/evaluate.hpp"
 
 namespace tael {
 
@@ -19,12 +20,10 @@ namespace {
 std::vector<TokenShard> open_on_hosts(Comm& comm, const std::vector<std::string>& paths, Verify verify) {
   const ShardVerify wanted = verify == Verify::all ? ShardVerify::all : ShardVerify::blocks;
   std::vector<TokenShard> shards;
-  agreed(comm, [&] {
-    if (comm.local_rank() == 0) shards = open_shards(paths, wanted);
-  });
-  agreed(comm, [&] {
-    if (comm.local_rank() != 0) shards = open_shards(paths, wanted == ShardVerify::all ? ShardVerify::trusted : wanted);
-  });
+  const bool first_of_host = comm.local_rank() == 0;
+  agreed_by(comm, first_of_host, [&] { shards = open_shards(paths, wanted); });
+  agreed_by(comm, !first_of_host,
+            [&] { shards = open_shards(paths, wanted == ShardVerify::all ? ShardVerify::trusted : wanted); });
   uint64_t digest = 0;
   for (const TokenShard& shard : shards) digest = digest * 31 + shard.info().digest.low;
   agree_equal(comm, "data", digest, Exit::bad_data);
@@ -113,6 +112,7 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator)
   valid_shards = open_on_hosts(comm, config.data.valid, config.data.verify);
   agreed(comm, [&] {
     check_shards(loaded, train_shards, valid_shards);
+    if (!valid_shards.empty()) require_targets(valid_shards);
     sampler = make_sampler(config, train_shards);
     if (config.data.document_mask) separator = document_separator(train_shards);
     lr = make_lr(config, steps);

@@ -43,6 +43,12 @@ std::optional<double> EvalResult::bits_per_byte() const {
   return nats / std::numbers::ln2 / static_cast<double>(text_bytes);
 }
 
+void require_targets(std::span<const TokenShard> shards) {
+  for (const TokenShard& shard : shards)
+    if (shard.tokens() > 1) return;
+  fail(Exit::bad_data, "{}: no token to predict in it", shards.empty() ? "no shard" : shards[0].info().path);
+}
+
 EvalResult evaluate(Comm& comm, const Evaluation& e) {
   EvalResult result;
   std::vector<Window> windows;
@@ -54,8 +60,7 @@ EvalResult evaluate(Comm& comm, const Evaluation& e) {
     result.has_text = result.has_text && shard.info().has_text();
     result.text_bytes += count > 0 ? shard.info().target_text_bytes : 0;
   }
-  if (windows.empty())
-    fail(Exit::bad_data, "{}: no token to predict in it", e.shards.empty() ? "no shard" : e.shards[0].info().path);
+  CHECK(!windows.empty(), "an evaluation without targets");
 
   // Rank r scores windows [r n, (r + 1) n); each window's sum is kept apart until all are there.
   const int64_t total = static_cast<int64_t>(windows.size()), ranks = comm.size();

@@ -34,8 +34,11 @@ struct EvalResult {
   std::optional<double> bits_per_byte() const;
 };
 
+// Error(bad_data) where `shards` hold no token to predict.
+void require_targets(std::span<const TokenShard> shards);
+
 // Collective: ranks share the windows. The sum has one order, whatever the number of ranks and `batch`.
-// Error(bad_data): shards without a target.
+// REQUIRES a target in the shards (require_targets).
 EvalResult evaluate(Comm& comm, const Evaluation& evaluation);
 
 }  // namespace tael

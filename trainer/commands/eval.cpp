@@ -79,11 +79,6 @@ void print(const EvalResult& result, std::optional<double> order1, bool as_json,
 }  // namespace
 
 int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
-  if (options.compute != "fp32") {
-    const bool known = options.compute == "bf16" || options.compute == "fp8";
-    fail(known ? Exit::bad_config : Exit::usage, "--compute {}: {}", options.compute,
-         known ? "not built yet; fp32" : "expected fp32, bf16 or fp8");
-  }
   const Execution execution = choose_execution(comm, std::nullopt, "auto");
   ThreadPool pool(execution.threads);
   const Stream stream(pool, execution.isa);
@@ -98,6 +93,11 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
     int32_t separator = -1;
   };
   Input in = agreed(comm, [&] {
+    if (options.compute != "fp32") {
+      const bool known = options.compute == "bf16" || options.compute == "fp8";
+      fail(known ? Exit::bad_config : Exit::usage, "--compute {}: {}", options.compute,
+           known ? "not built yet; fp32" : "expected fp32, bf16 or fp8");
+    }
     HfDirectory directory = HfDirectory::open(find_hf_directory(options.model));
     Reading reading;
     const ModelShape shape = read_model_json(directory.config_text(), directory.config_path(), reading).shape;
@@ -105,12 +105,13 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
     std::vector<TokenShard> shards = open_shards(options.data, ShardVerify::all);
     for (const TokenShard& shard : shards) require_vocab(shard.info(), shape.vocab_size);
     const int64_t length = options.seq_length.value_or(trained.seq_length.value_or(shape.max_position_embeddings));
+    if (length > shape.max_position_embeddings)
+      fail(Exit::bad_config, "--seq-length {}: the model has {} positions (max_position_embeddings)", length,
+           shape.max_position_embeddings);
+    require_targets(shards);
     const int32_t separator = trained.document_mask ? document_separator(shards) : -1;
     return Input{std::move(directory), shape, std::move(trained), std::move(shards), length, separator};
   });
-  if (in.seq_length > in.shape.max_position_embeddings)
-    fail(Exit::bad_config, "--seq-length {}: the model has {} positions (max_position_embeddings)", in.seq_length,
-         in.shape.max_position_embeddings);
   // No window is longer than its shard, and a few thousand tokens keep the GEMMs busy.
   int64_t longest = 1;
   for (const TokenShard& shard : in.shards) longest = std::max(longest, shard.tokens() - 1);
@@ -136,9 +137,8 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
                                             .seq_length = in.seq_length,
                                             .batch = batch,
                                             .separator = in.separator});
-  agreed(comm, [&] {
-    if (comm.rank() == 0) print(result, order1_bits_per_byte(in.trained, in.shards), options.json, out);
-  });
+  agreed_by(comm, comm.rank() == 0,
+            [&] { print(result, order1_bits_per_byte(in.trained, in.shards), options.json, out); });
   return 0;
 }
 

@@ -83,8 +83,7 @@ class Training {
     run_.initialize();
     peak_ = measured_peak(run_);
     const std::vector<std::string> hosts = run_.comm.all_gather_text(host_name());
-    agreed(run_.comm, [&] {
-      if (console_ == nullptr) return;
+    agreed_by(run_.comm, console_ != nullptr, [&] {
       record_.emplace(
           run_.loaded,
           Environment{
@@ -95,8 +94,8 @@ class Training {
     if (console_ != nullptr) print_peak(*console_, run_, peak_);
     try {
       loop();
-    } catch (const Error& error) {
-      end_record("failed");
+    } catch (...) {
+      record_failure();
       throw;
     }
     return 0;
@@ -125,10 +124,10 @@ class Training {
     if (console_ == nullptr) return;
     const std::string model = record_->directory.file("model");
     if (progress_.step < run_.steps) {
-      console_->fact("stopped", fmt::format("after step {} of {}, as asked; its weights are in {}", progress_.step,
-                                            run_.steps, model));
+      console_->fact("stopped", fmt::format("after step {} of {}, as asked; its weights are in {}",
+                                            grouped(progress_.step), grouped(run_.steps), model));
     } else {
-      console_->fact("done", fmt::format("{} steps in {}, {:.4f} rank-hours; weights in {}", progress_.step,
+      console_->fact("done", fmt::format("{} steps in {}, {:.4f} rank-hours; weights in {}", grouped(progress_.step),
                                          duration(seconds_since(started_)), device_hours(), model));
     }
   }
@@ -189,8 +188,8 @@ class Training {
   }
 
   void write_model() {
-    agreed(run_.comm, [&] {
-      if (record_) export_parameters(record_->directory.file("model"), run_.network.table(), run_.params, run_.biases);
+    agreed_by(run_.comm, record_.has_value(), [&] {
+      export_parameters(record_->directory.file("model"), run_.network.table(), run_.params, run_.biases);
     });
   }
 
@@ -199,6 +198,22 @@ class Training {
     record_->metrics.write_end(progress_.step, progress_.tokens(run_.config), state, Clock::now());
     record_->metrics.sync();
     report_status(state);
+  }
+
+  // A full disk may be the very reason, so each file is tried by itself.
+  void record_failure() {
+    if (!record_) return;
+    const auto attempt = [](const auto& write) {
+      try {
+        write();
+      } catch (const Error&) {
+      }
+    };
+    attempt([&] {
+      record_->metrics.write_end(progress_.step, progress_.tokens(run_.config), "failed", Clock::now());
+      record_->metrics.sync();
+    });
+    attempt([&] { report_status("failed"); });
   }
 
   void report_status(const char* state) {
@@ -236,9 +251,9 @@ int run_train(const TrainOptions& options, Comm& comm) {
     check_config(config);
     check_built(config);
     check_world(config, comm.size());
-    if (comm.rank() == 0) RunDirectory::require_absent(config.config.run.dir);
     return config;
   });
+  agreed_by(comm, comm.rank() == 0, [&] { RunDirectory::require_absent(loaded.config.run.dir); });
   agree_equal(comm, "configuration", xxh3_64(resolved_yaml(loaded)), Exit::bad_config);
 
   std::optional<Console> console;

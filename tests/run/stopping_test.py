@@ -1,0 +1,313 @@
+#!/usr/bin/env python3
+"""How runs end before their last step: on request, refused, by their own numbers, by a lost rank, by a full disk. Each
+time one message, the right exit code, no rank left waiting, and the run directory says what happened.
+
+    tests/run/stopping_test.py build/tael
+"""
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+from program import ProgramTest, Run, main, plant  # noqa: E402
+
+LONG = ["training.train_steps=1000000", "training.eval_interval=0", "data.valid=[]"]
+
+# What a Hugging Face directory of a model with an MTP module repeats.
+COPIES = {"model.embed_tokens.weight": ["model.layers.2.embed_tokens.weight"],
+          "lm_head.weight": ["model.layers.2.shared_head.head.weight"]}
+
+
+def children_of(pid):
+    """Processes below `pid` that run the program, deepest included."""
+    found, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        for task in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                todo += map(int, task.read_text().split())
+            except OSError:
+                continue
+        try:
+            if os.path.basename(os.readlink(f"/proc/{parent}/exe")) == "tael":
+                found.append(parent)
+        except OSError:
+            continue
+    return sorted(found)
+
+
+class Requests(ProgramTest):
+    def launch(self, ranks=None, changes=()):
+        directory, words = self.train_words([*LONG, *changes])
+        child = self.start(*words, ranks=ranks)
+        metrics = directory / "metrics.jsonl"
+        self.wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") > 2, "the first steps", child)
+        return directory, child
+
+    def check_stopped(self, directory, done):
+        self.assertEqual(done.code, 0, str(done))
+        run = Run(directory, done)
+        self.assertEqual(run.status()["state"], "stopped")
+        self.assertEqual(run.metrics()[-1]["kind"], "end")
+        self.assertEqual(run.metrics()[-1]["state"], "stopped")
+        self.assertEqual(run.metrics("step")[-1]["step"], run.status()["step"])
+        self.assertRegex(done.err, r"(?m)^stopped +after step [\d,]+ of 1,000,000")
+        self.assertTrue(run.weights())
+        self.assertFalse((directory / "STOP").exists())
+
+    def test_stop_file_ends_a_run_after_the_step(self):
+        for ranks in (None, 2):
+            directory, child = self.launch(ranks)
+            (directory / "STOP").touch()
+            self.check_stopped(directory, self.finish(child))
+
+    def test_interrupt_does_what_stop_does(self):
+        directory, child = self.launch()
+        child.send_signal(signal.SIGINT)
+        self.check_stopped(directory, self.finish(child))
+
+    def test_a_second_interrupt_leaves_at_once(self):
+        # Steps of seconds, so that the second one comes inside the first's step.
+        directory, words = self.train_words([*LONG, "training.global_batch_size=16384"])
+        child = self.start(*words)
+        self.wait_until((directory / "status.json").exists, "the start", child)
+        child.send_signal(signal.SIGINT)
+        self.wait_until(lambda: not pending(child.pid, signal.SIGINT), "the first", child)
+        child.send_signal(signal.SIGINT)
+        done = self.finish(child)
+        self.assertEqual(done.code, 128 + signal.SIGINT, str(done))
+        self.assertFalse((directory / "model").exists())
+
+    def test_terminate_kills_as_usual(self):
+        _, child = self.launch()
+        child.terminate()
+        self.assertEqual(self.finish(child).code, -signal.SIGTERM)
+
+    def test_a_killed_rank_ends_the_job(self):
+        directory, child = self.launch(4)
+        ranks = children_of(child.pid)
+        self.assertEqual(len(ranks), 4)
+        os.kill(ranks[2], signal.SIGKILL)
+        done = self.finish(child, timeout=20)
+        self.assertEqual(done.code, 137, str(done))
+        self.wait_until(lambda: not any(map(alive, ranks)), "the end of the other ranks", timeout=10)
+        self.assertFalse((directory / "model").exists())
+
+    def test_a_reader_that_goes_away_does_not_end_a_run(self):
+        directory, words = self.train_words()
+        child = subprocess.Popen(self.words(words), cwd=self.folder, env=self.environment(), stderr=subprocess.PIPE)
+        child.stderr.close()
+        self.assertEqual(child.wait(30), 0)
+        self.assertTrue(Run(directory, None).weights())
+
+
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def pending(pid, number):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(("SigPnd", "ShdPnd")) and int(line.split()[1], 16) >> (number - 1) & 1:
+            return True
+    return False
+
+
+class Refusals(ProgramTest):
+    def test_leave_one_message_and_nothing_behind(self):
+        (self.folder / "one.bin").write_bytes(b"\x05\x00")
+        (self.folder / "large.bin").write_bytes(b"\x05\x00\x10\x0f" * 400)
+        for name in ("one", "large"):
+            done = self.command("data", "import", "nanogpt", "--out", f"{name}.h5", "--vocab-size", "4096", f"{name}.bin")
+            self.assertEqual(done.code, 0, str(done))
+        damaged = bytearray((self.folder / "train.h5").read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        (self.folder / "damaged.h5").write_bytes(damaged)
+        cases = [
+            (78, r"optimizer\.lrr", "optimizer.lrr=1"),
+            (78, r"training\.micro_batch_size: 3", "training.micro_batch_size=3"),
+            (65, r"train\.h5: its tokenizer 'bytes' has 259 tokens, the model's vocab_size is 100", "model.vocab_size=100"),
+            (78, r"precision\.compute: fp8 is not built yet", "precision.compute=fp8"),
+            (78, r"does not fit", "training.micro_batch_size=16384 training.global_batch_size=65536 "
+             "training.seq_length=4096 parallelism.reduction=fast"),
+            (78, r"without CUDA", "cluster.device=cuda"),
+            (65, r"none\.h5: no such file", "data.train=[none.h5]"),
+            (65, r"none\.h5: no such file", "data.valid=[none.h5]"),
+            (65, r"damaged\.h5", "data.train=[damaged.h5]"),
+            (65, r"one\.h5", "data.train=[one.h5]"),
+            (65, r"one\.h5: no token to predict", "data.valid=[one.h5]"),
+            (65, r"large\.h5.*3856", "data.train=[large.h5]"),
+            (65, r"nowhere", "checkpoint.initial_load_path=nowhere"),
+        ]
+        for code, pattern, changes in cases:
+            for ranks in (None, 4):
+                with self.subTest(changes, ranks=ranks):
+                    done = self.refuse(code, pattern, ranks, changes.split())
+                    # What is the same everywhere is nobody's fault in particular.
+                    self.assertNotIn("rank 0:", done.err)
+        self.refuse(78, r"5 data ranks|divide", 5)
+        self.refuse(69, r"avx512|instruction", changes=["cluster.cpu_isa=avx512"]) if not has_avx512() else None
+
+    def test_a_missing_configuration(self):
+        for ranks in (None, 2):
+            done = self.command("train", "nowhere.yaml", ranks=ranks)
+            self.assertEqual(done.code, 78, str(done))
+            self.assertEqual(len(done.messages()), 1, str(done))
+            self.assertIn("nowhere.yaml", done.messages()[0])
+
+    def test_an_existing_directory_is_refused_and_untouched(self):
+        run = self.train()
+        before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in run.path.rglob("*") if p.is_file()}
+        for ranks, resume in ((None, "auto"), (2, "never"), (4, "auto")):
+            done = self.command("train", self.config(), f"run.dir={run.path}", "--resume", resume, ranks=ranks)
+            self.assertEqual(done.code, 78, str(done))
+            self.assertEqual(len(done.messages()), 1, str(done))
+            self.assertIn(f"run.dir: {run.path} exists", done.messages()[0])
+            self.assertNotIn("rank 0", done.messages()[0])
+        after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in run.path.rglob("*") if p.is_file()}
+        self.assertEqual(before, after)
+
+    def test_dry_run_writes_nothing(self):
+        for ranks in (None, 2):
+            directory, words = self.train_words()
+            done = self.command(*words, "--dry-run", ranks=ranks)
+            self.assertEqual(done.code, 0, str(done))
+            self.assertIn("memory", done.err)
+            self.assertFalse(directory.exists())
+
+    def test_what_is_not_built_says_so(self):
+        directory, words = self.train_words()
+        done = self.command(*words, "--profile")
+        self.assertEqual(done.code, 69, str(done))
+        self.assertIn("not built yet", done.messages()[0])
+        self.assertFalse(directory.exists())
+
+
+def has_avx512():
+    return "avx512f" in pathlib.Path("/proc/cpuinfo").read_text()
+
+
+class Numbers(ProgramTest):
+    def fails(self, pattern, ranks=None, changes=()):
+        directory, words = self.train_words(changes)
+        done = self.command(*words, ranks=ranks)
+        self.assertEqual(done.code, 1, str(done))
+        self.assertEqual(len(done.messages()), 1, str(done))
+        self.assertRegex(done.messages()[0], pattern)
+        run = Run(directory, done)
+        self.assertEqual(run.status()["state"], "failed")
+        self.assertEqual(run.metrics()[-1]["kind"], "end")
+        self.assertEqual(run.metrics()[-1]["state"], "failed")
+        self.assertEqual(len(run.metrics("step")), run.status()["step"])
+        self.assertFalse((directory / "model").exists())
+        return run
+
+    def test_a_rate_beyond_all_reason(self):
+        for ranks in (None, 2):
+            run = self.fails(r"step \d+: the (loss|gradient|norm)", ranks, ["optimizer.lr=1e30", "optimizer.clip_grad=1",
+                                                                            "training.train_steps=50"])
+            self.assertLess(run.status()["step"], 10)
+
+    def planted(self, tensor, first, values):
+        model = self.fresh()
+        shutil.copytree(self.healthy.path / "model", model)
+        for name in (tensor, *COPIES.get(tensor, ())):
+            plant(model, name, first, values)
+        return f"checkpoint.initial_load_path={model}"
+
+    def test_not_a_number_in_a_layer(self):
+        self.healthy = self.train()
+        nan = [float("nan")]
+        for tensor, place in (("model.layers.0.self_attn.o_proj.weight", "layer 0"),
+                              ("model.layers.1.mlp.shared_experts.down_proj.weight", "layer 1"),
+                              ("model.layers.1.input_layernorm.weight", "layer 1"),
+                              ("model.layers.2.eh_proj.weight", "MTP module 1"),
+                              ("lm_head.weight", "the output head")):
+            for ranks in (None, 2):
+                with self.subTest(tensor, ranks=ranks):
+                    self.fails(rf"step 1: the loss is not finite: rank 0, first in {place}", ranks,
+                               [self.planted(tensor, 3, nan)])
+
+    def test_a_number_that_only_one_rank_meets(self):
+        self.healthy = self.train()
+        # The row of a byte that no other text has; one document holds it, at the end of the first batch.
+        text = b"the quick brown fox " * 200
+        for sample, rank in ((1, 0), (3, 1), (6, 3)):
+            with self.subTest(sample=sample):
+                spoilt = bytearray(text)
+                spoilt[sample * 32 + 5] = ord("@")
+                (self.folder / "spoilt.txt").write_bytes(spoilt)
+                (self.folder / "spoilt.h5").unlink(missing_ok=True)
+                done = self.command("data", "prepare", "--out", "spoilt.h5", "spoilt.txt")
+                self.assertEqual(done.code, 0, str(done))
+                self.fails(rf"step 1: the loss is not finite: rank {rank}, first in ", 4,
+                           ["data.train=[spoilt.h5]", "data.shuffle=false", "training.micro_batch_size=1",
+                            self.planted("model.embed_tokens.weight", ord("@") * 32, [float("inf")])])
+
+
+class Disk(ProgramTest):
+    def check(self, done, pattern):
+        self.assertEqual(done.code, 74, str(done))
+        self.assertEqual(len(done.messages()), 1, str(done))
+        self.assertRegex(done.messages()[0], pattern)
+
+    def test_a_limit_of_file_size_while_the_model_is_written(self):
+        for ranks in (None, 2):
+            directory, words = self.train_words()
+            # Shared memory of the ranks is a file too.
+            environment = {"OMPI_MCA_btl": "self,tcp"}
+            done = self.command(*words, ranks=ranks, file_limit=100_000, environment=environment)
+            self.check(done, r"model.*: cannot write: File too large")
+            self.assertEqual(Run(directory, done).status()["state"], "failed")
+            self.assertFalse((directory / "model").exists(), str(list(directory.rglob("*"))))
+
+    def test_a_limit_of_file_size_while_metrics_are_written(self):
+        for ranks in (None, 2):
+            directory, words = self.train_words([*LONG, "metrics.tensorboard=false"])
+            done = self.command(*words, ranks=ranks, file_limit=20_000, environment={"OMPI_MCA_btl": "self,tcp"})
+            self.check(done, r"metrics\.jsonl: cannot write: File too large")
+            self.assertEqual(Run(directory, done).status()["state"], "failed")
+
+    def test_a_limit_of_file_size_while_data_is_prepared(self):
+        (self.folder / "big.txt").write_bytes(b"0123456789 abcdef\n" * 20000)
+        done = self.command("data", "prepare", "--out", "big.h5", "big.txt", file_limit=100_000)
+        self.check(done, r"big\.h5.*: cannot write: File too large")
+        self.assertEqual([p.name for p in self.folder.glob("big.h5*")], [])
+
+    def test_a_limit_of_file_size_while_a_model_is_exported(self):
+        run, out = self.train(), self.fresh()
+        done = self.command("checkpoint", "export-hf", run.path, out, file_limit=100_000)
+        self.check(done, r"cannot write: File too large")
+        self.assertFalse(out.exists())
+
+    def test_a_place_where_nothing_can_be_written(self):
+        self.check(self.command("data", "prepare", "--out", "/proc/none.h5", "corpus"), r"/proc/none\.h5")
+        _, words = self.train_words(directory="/proc/none/run")
+        for ranks in (None, 2):
+            done = self.command(*words, ranks=ranks)
+            self.check(done, r"/proc/none.*cannot create")
+        (self.folder / "file").touch()
+        _, words = self.train_words(directory=self.folder / "file" / "run")
+        self.check(self.command(*words), r"file.*cannot create")
+
+    def test_a_full_device(self):
+        for words in (("data", "inspect", "train.h5"), ("config", "show", self.config()),
+                      ("config", "show", self.config(), "--json"), ("data", "inspect", "train.h5", "--json")):
+            with open("/dev/full", "w") as full:
+                done = self.command(*words, stdout=full)
+            self.check(done, r"(standard output|output).*(cannot write|could not be written)")
+        run = self.train()
+        for ranks in (None, 2):
+            with open("/dev/full", "w") as full:
+                done = self.command("eval", run.path, "--data", "valid.h5", stdout=full, ranks=ranks)
+            if ranks is None:
+                self.check(done, r"standard output: cannot write: No space left on device")
+
+
+if __name__ == "__main__":
+    main()
