@@ -20,16 +20,23 @@ TAEL_INLINE float row_maximum(const float* logit, int64_t vocab) {
   return reduce_max(max(m0, m1));
 }
 
-// The sum of exp(logit - maximum) over n numbers, in double; leaves the terms in their place if `kStore`.
-template <bool kStore>
-TAEL_INLINE double sum_of_exponentials(float* logit, int64_t n, float maximum) {
+// Numbers between taking exponentials and adding them up. Two short loops, the second over the first-level cache, are
+// quicker than one that needs more registers than there are.
+constexpr int64_t kBlock = 1024;
+
+// The sum of exp(logit - maximum) over n numbers, in double; leaves the terms in their place if `keep_terms`.
+TAEL_INLINE double sum_of_exponentials(float* logit, int64_t n, float maximum, bool keep_terms) {
   const F16 shift = set1(maximum);
+  alignas(64) float scratch[kBlock];
   D16 sum = zero_double();
-  along(n, [&](int64_t j, auto part) TAEL_INLINE_LAMBDA {
-    const F16 e = exp(sub(load(logit + j, part), shift));
-    if constexpr (kStore) store(logit + j, e, part);
-    sum = add(sum, to_double(keep(e, zero(), part)));
-  });
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    float* x = logit + begin;
+    float* term = keep_terms ? x : scratch;
+    const int64_t width = n - begin < kBlock ? n - begin : kBlock;
+    along(width,
+          [&](int64_t j, auto part) TAEL_INLINE_LAMBDA { store(term + j, exp(sub(load(x + j, part), shift)), part); });
+    along(width, [&](int64_t j, auto part) TAEL_INLINE_LAMBDA { sum = add(sum, to_double(load(term + j, part))); });
+  }
   return reduce_add(sum);
 }
 
@@ -41,8 +48,7 @@ TAEL_INLINE double row_loss(float* logit, int64_t vocab, int32_t target, const C
   double piece[kMaxPieces];
   for (int64_t p = 0; p < args.pieces; ++p) {
     const int64_t begin = piece_begin(vocab, args.pieces, p), n = piece_begin(vocab, args.pieces, p + 1) - begin;
-    piece[p] = args.backward ? sum_of_exponentials<true>(logit + begin, n, maximum)
-                             : sum_of_exponentials<false>(logit + begin, n, maximum);
+    piece[p] = sum_of_exponentials(logit + begin, n, maximum, args.backward);
   }
   const double sum = tree_sum(piece, args.pieces, [](double a, double b) TAEL_INLINE_LAMBDA { return a + b; });
   if (args.backward) {

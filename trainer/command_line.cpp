@@ -2,11 +2,14 @@
 
 #include <unistd.h>
 
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <map>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -70,13 +73,43 @@ class CommandLine {
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-      const int code = app_.exit(e);  // prints help, version or what is wrong
-      return code == 0 ? 0 : static_cast<int>(Exit::usage);
+      return answer(e);
     }
     return action_();
   }
 
  private:
+  // Help and version on stdout, or what is wrong with the command line; many ranks have the same one and say it once.
+  int answer(const CLI::ParseError& error) {
+    const std::unique_ptr<Comm> comm = make_comm(comm_kind());
+    const auto say = [&]() -> int {
+      std::ostringstream out, err;
+      if (app_.exit(error, out, err) != 0) throw AgreedError(Exit::usage, what_is_wrong(error));
+      const std::string text = out.str();
+      if (comm->rank() == 0) std::fwrite(text.data(), 1, text.size(), stdout);
+      return printed(0);
+    };
+    return run_rank(*comm, say, reporter());
+  }
+  std::string what_is_wrong(const CLI::ParseError& error) {
+    const CLI::App* at = &app_;
+    std::string path = at->get_name();
+    for (; !at->get_subcommands().empty(); path += " " + at->get_name()) at = at->get_subcommands().front();
+    std::string text = error.what();
+    std::vector<std::string> names;
+    for (const CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; }))
+      names.push_back(sub->get_name());
+    if (!names.empty()) {  // none of them was chosen
+      const std::vector<std::string> unknown = app_.remaining(true);
+      text = fmt::format("{}; one of: {}",
+                         unknown.empty()             ? "a command is missing"
+                         : unknown[0].front() == '-' ? "unknown option " + unknown[0]
+                                                     : "unknown command " + unknown[0],
+                         fmt::join(names, ", "));
+    }
+    return fmt::format("{} (usage: {} --help)", text, path);
+  }
+
   CLI::App* verb(CLI::App* parent, const std::string& name, const std::string& does, const std::string& examples) {
     CLI::App* app = parent->add_subcommand(name, does);
     app->footer("\nexamples:\n" + examples);
@@ -126,13 +159,14 @@ class CommandLine {
   void on_ranks(CLI::App* app, std::function<int(Comm&)> work) {
     app->callback([this, work = std::move(work)] {
       action_ = [this, work] {
-        const CommKind kind =
-            comm_kind_of_launch([&](const char* name) { return process_.environment(name) != nullptr; });
-        const std::unique_ptr<Comm> comm = make_comm(kind);
+        const std::unique_ptr<Comm> comm = make_comm(comm_kind());
         return run_rank(
             *comm, [&] { return printed(work(*comm)); }, reporter());
       };
     });
+  }
+  CommKind comm_kind() const {
+    return comm_kind_of_launch([&](const char* name) { return process_.environment(name) != nullptr; });
   }
   std::function<void(std::string_view)> reporter() const {
     return [color = colored()](std::string_view text) { Console({.color = color}).error(text); };
@@ -166,7 +200,11 @@ class CommandLine {
     app->add_option("--data", eval_.data, "token shards (tael data prepare)")->required();
     app->add_option("--seq-length", eval_.seq_length,
                     "tokens of a window (default: what the run was trained with, else max_position_embeddings)")
-        ->check(CLI::PositiveNumber);
+        ->check([](const std::string& text) {
+          return text.find_first_not_of("0123456789") == std::string::npos && text.find_first_not_of('0') != text.npos
+                     ? ""
+                     : "a whole number of at least 1 is needed";
+        });
     app->add_option("--compute", eval_.compute, "fp32, bf16 or fp8");
     app->add_flag("--json", eval_.json, "loss, ppl, bits_per_byte and tokens as one JSON object");
     on_ranks(app, [this](Comm& comm) {
@@ -236,10 +274,12 @@ class CommandLine {
   void not_built(const NotBuilt& verb) {
     CLI::App* parent = verb.group == nullptr ? &app_ : group(verb.group, "");
     CLI::App* app = parent->add_subcommand(verb.name, std::string(verb.does) + " (not built yet)");
-    app->allow_extras();
+    // Whatever follows is taken in here, not offered to the verbs above.
+    app->fallthrough(false);
+    app->prefix_command();
     app->set_help_flag();
     const std::string name = verb.group == nullptr ? verb.name : std::string(verb.group) + " " + verb.name;
-    alone(app, [name]() -> int { fail(Exit::missing_resource, "tael {} is not built yet", name); });
+    alone(app, [name]() -> int { fail(Exit::missing_resource, "{} is not built yet", name); });
   }
 
   const Process& process_;

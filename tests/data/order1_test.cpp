@@ -1,6 +1,7 @@
 #include "data/order1.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <string>
@@ -26,7 +27,7 @@ std::vector<int32_t> stream(std::initializer_list<std::string_view> documents) {
 }
 
 TokenShard shard(const char* name, const std::vector<int32_t>& tokens, ShardFormat format) {
-  const std::string path = testing::TempDir() + "tael_order1_" + name + ".h5";
+  const std::string path = testing::TempDir() + "tael_order1_" + std::to_string(getpid()) + name + ".h5";
   TokenShardWriter writer(path, std::move(format));
   writer.begin_document();
   writer.append(tokens);

@@ -1,6 +1,7 @@
 #include "trainer/console.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <limits>
@@ -112,7 +113,7 @@ TEST(Console, ColourOnlyWhereItIsWanted) {
 // Everything printed by `use` on a console with these options.
 template <class Use>
 std::string printed(ConsoleOptions options, const Use& use) {
-  const std::string path = testing::TempDir() + "tael_console.txt";
+  const std::string path = testing::TempDir() + "tael_console_" + std::to_string(getpid()) + ".txt";
   options.out = std::fopen(path.c_str(), "w");
   Console console(options);
   use(console);

@@ -1,6 +1,7 @@
 #include "trainer/metrics.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <limits>
@@ -16,7 +17,7 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
 std::string place(const char* name) {
-  const std::string path = testing::TempDir() + "tael_metrics_" + name;
+  const std::string path = testing::TempDir() + "tael_metrics_" + std::to_string(getpid()) + name;
   remove_tree(path);
   return path;
 }
