@@ -73,6 +73,8 @@ struct Record {
   std::optional<Tensorboard> tensorboard;
 };
 
+constexpr double kStatusSeconds = 2;  // between two versions of status.json while steps go on
+
 class Training {
  public:
   Training(Run& run, const TrainOptions& options, Console* console)
@@ -112,7 +114,8 @@ class Training {
         record_->write(report);
         if (report.step % run_.config.training.log_interval == 0 || report.step == run_.steps)
           console_->step(report, seconds_left());
-        report_status("running");
+        // Replacing a file waits for the disk, which a short step must not.
+        if (seconds_since(status_at_) >= kStatusSeconds) report_status("running");
       }
       const int64_t interval = run_.config.training.eval_interval;
       if (interval > 0 && report.step % interval == 0 && report.step < run_.steps) evaluate_now();
@@ -224,6 +227,7 @@ class Training {
                      .device_hours = device_hours()};
     if (progress_.step > 0 && std::string_view(state) == "running") status.eta_s = seconds_left();
     record_->status(status);
+    status_at_ = Steady::now();
   }
 
   double seconds_left() const { return step_seconds_ * static_cast<double>(run_.steps - progress_.step); }
@@ -238,6 +242,7 @@ class Training {
   double peak_ = 0;
   double step_seconds_ = 0;  // smoothed
   int64_t tokens_reported_ = 0;
+  Steady::time_point status_at_;  // when status.json was last written
 };
 
 }  // namespace
