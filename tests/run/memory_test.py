@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""The memory that a run prints before its first step, against the most that the system saw it hold: never more than "at
+most", and on a state of more than 500 MB within 15 % of what is expected.
+
+    tests/run/memory_test.py build/tael
+"""
+import os
+import re
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+from program import ProgramTest, main  # noqa: E402
+
+MIB = 1 << 20
+# 27 million parameters: with AdamW's moments and the copies of the gradients more than 500 MB, alone and on two ranks.
+LARGE = ["model.hidden_size=512", "model.moe_intermediate_size=512", "model.n_routed_experts=16",
+         "model.num_hidden_layers=3", "model.num_nextn_predict_layers=0", "training.train_steps=2", "data.valid=[]",
+         "metrics.tensorboard=false"]
+
+
+class Memory(ProgramTest):
+    def planned(self, err):
+        """(expected, at most, {kind: bytes}) of the line `memory`."""
+        line = re.search(r"^memory +a rank: (\d+) MiB expected, at most (\d+): (.*)$", err, re.M)
+        self.assertIsNotNone(line, err)
+        kinds = {name: int(size) * MIB for name, size in re.findall(r"([a-z]+) (\d+)", line[3])}
+        return int(line[1]) * MIB, int(line[2]) * MIB, kinds
+
+    def check(self, run):
+        expected, most, kinds = self.planned(run.done.err)
+        peak = max(line["mem/peak_gib"] for line in run.metrics("step")) * (1 << 30)
+        self.assertLessEqual(peak, most + MIB / 2, str(run.done))
+        return expected, peak, sum(kinds[kind] for kind in ("weights", "gradients", "optimizer"))
+
+    def test_a_large_state_is_within_15_percent(self):
+        for ranks in (None, 2):
+            run = self.train(ranks, LARGE)
+            expected, peak, state = self.check(run)
+            self.assertGreater(state, 500e6)
+            self.assertLess(abs(peak - expected), 0.15 * expected, str(run.done))
+
+    def test_nothing_on_the_way_to_the_end_takes_more(self):
+        # Evaluation and the final weights included: what the system says of the process when it has ended.
+        directory, words = self.train_words([*LARGE, "data.valid=[valid.h5]", "parallelism.reduction=fast"])
+        with open(self.fresh(".err"), "w+") as err:
+            child = subprocess.Popen(self.words(words), cwd=self.folder, env=self.environment(), stderr=err)
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            err.seek(0)
+            text = err.read()
+        self.assertEqual(child.returncode, 0, text)
+        expected, most, _ = self.planned(text)
+        self.assertLessEqual(usage.ru_maxrss * 1024, most, text)
+        self.assertGreater(usage.ru_maxrss * 1024, 0.85 * expected, text)
+
+    def test_small_runs_of_every_kind_stay_below_the_most(self):
+        for ranks, changes in ((None, ()), (4, ()), (None, ["cluster.threads_per_rank=4"]), (3, ["parallelism.reduction=fast",
+                               "training.global_batch_size=12"]), (2, ["data.document_mask=true", "model.num_nextn_predict_layers=2",
+                               "training.global_batch_size=[[0, 8], [256, 64]]", "training.seq_length=256",
+                               "training.micro_batch_size=4"])):
+            with self.subTest(changes, ranks=ranks):
+                self.check(self.train(ranks, changes))
+
+
+if __name__ == "__main__":
+    main()
