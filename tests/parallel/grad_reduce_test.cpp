@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "parallel/comm_threads.hpp"
+#include "tests/harness/allocation_count.hpp"
 #include "tests/harness/random.hpp"
-#include "tests/parallel/allocation_count.hpp"
 #include "tests/parallel/comm_checks.hpp"
 
 namespace tael {

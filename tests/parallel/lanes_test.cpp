@@ -8,8 +8,8 @@
 
 #include "parallel/grad_reduce.hpp"
 #include "parallel/mesh.hpp"
+#include "tests/harness/allocation_count.hpp"
 #include "tests/harness/random.hpp"
-#include "tests/parallel/allocation_count.hpp"
 
 namespace tael {
 namespace {
