@@ -73,6 +73,22 @@ TEST(Agree, AFailureOfAllNamesNoRank) {
   EXPECT_EQ(outcome.lines, std::vector<std::string>{"lr: negative"});
 }
 
+TEST(Agree, WhoTakesNoPartIsNotCountedAsWell) {
+  const Outcome outcome = run_ranks(4, [](Comm& comm) {
+    agreed_by(comm, comm.rank() == 2, [] { fail(Exit::io, "disk full"); });
+    return 0;
+  });
+  EXPECT_EQ(outcome.lines, std::vector<std::string>{"disk full"});
+  EXPECT_EQ(outcome.codes, std::vector<int>(4, static_cast<int>(Exit::io)));
+  const Outcome one_of_two = run_ranks(4, [](Comm& comm) {
+    agreed_by(comm, comm.rank() % 2 == 0, [&] {
+      if (comm.rank() == 2) fail(Exit::io, "disk full");
+    });
+    return 0;
+  });
+  EXPECT_EQ(one_of_two.lines, std::vector<std::string>{"rank 2: disk full"});
+}
+
 TEST(Agree, OtherExceptionsAreInternalErrors) {
   const Outcome outcome = run_ranks(2, [](Comm& comm) {
     agreed(comm, [&] {

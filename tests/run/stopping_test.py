@@ -228,7 +228,7 @@ class Numbers(ProgramTest):
                               ("model.layers.1.input_layernorm.weight", "layer 1"),
                               ("model.layers.2.eh_proj.weight", "MTP module 1"),
                               ("lm_head.weight", "the output head")):
-            for ranks in (None, 2):
+            for ranks in (None, 2) if place == "layer 1" else (None,):
                 with self.subTest(tensor, ranks=ranks):
                     self.fails(rf"step 1: the loss is not finite: rank 0, first in {place}", ranks,
                                [self.planted(tensor, 3, nan)])
