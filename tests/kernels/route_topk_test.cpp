@@ -196,6 +196,28 @@ TEST_P(RouteTopkTest, TiesGoToTheSmallerGroupAndExpert) {
   for (float w : g.weight.values()) EXPECT_NEAR(w, 2.5 / 3, rounding_bound(20));
 }
 
+TEST_P(RouteTopkTest, ATieIsKeptWhenALargerOneComesLater) {
+  Gate g(1, 3, v3(2, 1, 1));
+  g.bias.clear();
+  g.logit = Matrix<float>(1, 3, {1, 1, 2});
+  g.forward(stream(), 0, 1);
+  EXPECT_EQ(g.expert.values(), (std::vector<int32_t>{0, 2}));
+  // Group 1 is better than group 0, but experts 0 and 3 are equal.
+  Gate grouped(1, 8, v3(2, 4, 2));
+  grouped.bias.clear();
+  grouped.logit = Matrix<float>(1, 8, {1, 0, 2, 1, -5, -5, -5, -5});
+  grouped.forward(stream(), 0, 1);
+  EXPECT_EQ(grouped.expert.values(), (std::vector<int32_t>{0, 2}));
+}
+
+TEST_P(RouteTopkTest, AScoreThatIsNotANumberIsTheLastChoice) {
+  Gate g(1, 4, v3(2, 1, 1));
+  g.bias.clear();
+  g.logit = Matrix<float>(1, 4, {kNan, 1, 2, 0});
+  g.forward(stream(), 0, 1);
+  EXPECT_EQ(g.expert.values(), (std::vector<int32_t>{1, 2}));
+}
+
 TEST_P(RouteTopkTest, AGroupOfOneExpertIsScoredByIt) {
   Gate g(1, 4, v3(2, 4, 2));
   g.bias.clear();
