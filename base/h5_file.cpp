@@ -152,9 +152,9 @@ H5Writer::H5Writer(std::string path, const Options& options) : impl_(std::make_u
   m.checked_call(H5Pset_file_space_strategy(creation.get(), H5F_FSPACE_STRATEGY_NONE, false, 1), "the file");
   m.checked_call(H5Pset_obj_track_times(creation.get(), false), "the file");
   Handle access = m.checked(H5Pcreate(H5P_FILE_ACCESS), "the file");
-  // The oldest format that holds the content: equal calls then give equal bytes. In the formats since 1.8 the root group
-  // carries the time of its making, whatever H5Pset_obj_track_times says (seen with 1.10.8). Their checksums are not
-  // missed: whoever seals a file covers all of it.
+  // The oldest format that holds the content: equal calls then give equal bytes. In the formats since 1.8 the root
+  // group carries the time of its making, whatever H5Pset_obj_track_times says (seen with 1.10.8). Their checksums are
+  // not missed: whoever seals a file covers all of it.
   m.checked_call(H5Pset_libver_bounds(access.get(), H5F_LIBVER_EARLIEST, H5F_LIBVER_V110), "the file");
   m.checked_call(H5Pset_alignment(access.get(), 1, options.alignment), "the file");
   m.checked_call(H5Pset_file_locking(access.get(), false, true), "the file");
