@@ -98,6 +98,8 @@ void Integer::read(const ConfigNode& node, int64_t& value) const {
   int64_t given = 0;
   const char* end = node.scalar.data() + node.scalar.size();
   const auto [stop, error] = std::from_chars(node.scalar.data(), end, given);
+  if (error == std::errc::result_out_of_range && stop == end && !node.scalar.starts_with('-'))
+    refuse(node, fmt::format("a whole number from {} to {}", min, max));
   if (error != std::errc() || stop != end || given < min || given > max) refuse(node, expected());
   value = given;
 }

@@ -1,6 +1,7 @@
 #include "base/fields.hpp"
 
 #include <algorithm>
+#include <charconv>
 
 #include "base/json.hpp"
 
@@ -28,11 +29,14 @@ struct ConstantKind {
   void read(const ConfigNode& node, std::string_view&) const {
     if (node.is_scalar() && node.scalar == value) return;
     // 0 and 0.0 are one number.
-    if (node.is_scalar() && is_number(node.scalar) && is_number(value) &&
-        std::stod(node.scalar) == std::stod(std::string(value))) {
-      return;
-    }
+    double given = 0, wanted = 0;
+    if (node.is_scalar() && number(node.scalar, given) && number(value, wanted) && given == wanted) return;
     refuse(node, expected());
+  }
+  // False: no number, or one that double does not hold.
+  static bool number(std::string_view text, double& x) {
+    if (!is_number(text)) return false;
+    return std::from_chars(text.data(), text.data() + text.size(), x).ec == std::errc();
   }
   ConfigNode write(std::string_view) const { return ConfigNode::text(std::string(value)); }
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -299,23 +300,47 @@ double DataPrepareResult::held_out() const {
   return static_cast<double>(valid->text_bytes) / static_cast<double>(valid->text_bytes + train.text_bytes);
 }
 
+namespace {
+
+// Refuses an output that would replace what nobody meant: an input, a file that an input directory holds, a device or a
+// link. (A directory is refused where the file is made.)
+void check_output(const std::string& out, const std::vector<std::string>& inputs) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::file_status status = fs::symlink_status(out, ignored);
+  if (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status))
+    fail(Exit::usage, "{}: exists and is no regular file; it is not replaced", out);
+  const fs::path target = fs::weakly_canonical(fs::absolute(out, ignored), ignored);
+  for (const std::string& input : inputs) {
+    if (input.empty()) fail(Exit::usage, "an input has an empty name");
+    const fs::path source = fs::weakly_canonical(fs::absolute(input, ignored), ignored);
+    if (source == target) fail(Exit::usage, "{} is an input and an output at once", input);
+    const fs::path relative = target.lexically_relative(source);
+    const bool inside = fs::is_directory(source, ignored) && !relative.empty() && *relative.begin() != "..";
+    if (inside && fs::exists(status))
+      fail(Exit::usage, "{} exists inside the input {}; remove it, or give an output elsewhere", out, input);
+  }
+}
+
+}  // namespace
+
 DataPrepareResult prepare_data(const DataPrepareOptions& options, const ProgressCall& progress) {
   if (options.inputs.empty()) fail(Exit::usage, "data prepare needs at least one input");
   if (options.out.empty()) fail(Exit::usage, "data prepare needs --out");
   if (options.valid.empty() != (options.valid_fraction == 0))
-    fail(Exit::usage, "--valid and --valid-fraction go together");
+    fail(Exit::usage, "--valid and a --valid-fraction above 0 and below 1 go together");
   if (!options.valid.empty() && !(options.valid_fraction > 0 && options.valid_fraction < 1))
     fail(Exit::usage, "--valid-fraction {}: expected a number above 0 and below 1", options.valid_fraction);
   if (options.valid == options.out) fail(Exit::usage, "--out and --valid name the same file {}", options.out);
-  for (const std::string& input : options.inputs)
-    if (input == options.out || input == options.valid)
-      fail(Exit::usage, "{} is an input and an output at once", input);
+  check_output(options.out, options.inputs);
+  if (!options.valid.empty()) check_output(options.valid, options.inputs);
   return Preparation(options, progress).run();
 }
 
 ShardInfo import_nanogpt(const DataImportOptions& options, const ProgressCall& progress) {
   if (options.inputs.empty()) fail(Exit::usage, "data import needs at least one input");
   if (options.out.empty()) fail(Exit::usage, "data import needs --out");
+  check_output(options.out, options.inputs);
   if (options.vocab_size < 1 || options.vocab_size > std::numeric_limits<int32_t>::max())
     fail(Exit::usage, "--vocab-size {}: expected 1 to {}", options.vocab_size, std::numeric_limits<int32_t>::max());
   std::vector<File> files;

@@ -222,6 +222,7 @@ int64_t Network::first_nonfinite_layer() const {
   for (size_t l = 0; l + 1 < x_.size(); ++l) {
     if (!all_finite(x_[l + 1])) return static_cast<int64_t>(l);
   }
+  if (!all_finite(hidden_TH_)) return kFinalNorm;
   for (size_t k = 0; k < mtp_.size(); ++k) {
     if (!all_finite(mtp_[k].out_TH)) return static_cast<int64_t>(blocks_.size() + k);
   }

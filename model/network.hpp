@@ -60,7 +60,8 @@ class Network {
               Mat<float> logits_RV);
 
   // After train, until the next call: what each layer kept, and the first layer whose output is not finite
-  // (num_hidden_layers + k: MTP module k; -1: all are).
+  // (num_hidden_layers + k: MTP module k; kFinalNorm: the layers' are, but not the final norm's; -1: all are).
+  static constexpr int64_t kFinalNorm = -2;
   const std::vector<BlockSaved>& blocks() const { return blocks_; }
   const std::vector<MtpSaved>& mtp() const { return mtp_; }
   int64_t first_nonfinite_layer() const;

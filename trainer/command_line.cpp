@@ -58,6 +58,9 @@ class CommandLine {
     app_.add_option("--color", color_, "colour of progress and log: auto, always or never")
         ->check(CLI::IsMember({"auto", "always", "never"}));
     app_.fallthrough();
+    app_.footer(
+        "\nexamples:\n  tael train experiments/quickstart run.dir=runs/second\n  tael eval runs/second --data "
+        "valid.h5");
     // Values of the product's own grammar contain commas and brackets; CLI11 must not take them apart.
     app_.option_defaults()->delimiter('\0');
     train();
@@ -115,11 +118,12 @@ class CommandLine {
     app->footer("\nexamples:\n" + examples);
     return app;
   }
-  CLI::App* group(const std::string& name, const std::string& does) {
+  CLI::App* group(const std::string& name, const std::string& does = {}, const std::string& examples = {}) {
     CLI::App*& app = groups_[name];
     if (app == nullptr) {
       app = app_.add_subcommand(name, does);
       app->require_subcommand(1);
+      app->footer("\nexamples:\n" + examples);
     }
     return app;
   }
@@ -174,7 +178,7 @@ class CommandLine {
 
   void train() {
     CLI::App* app = verb(&app_, "train", "train a model; alone, or on many ranks under mpirun",
-                         "  tael train configs/experiments/quickstart.yaml training.train_steps=100\n"
+                         "  tael train experiments/quickstart training.train_steps=100\n"
                          "  mpirun -n 4 tael train my.yaml run.dir=runs/second optimizer.lr=1e-3");
     app->add_option("config", train_.config, "a YAML file, or a name in configs/")->required();
     app->add_option("overrides", train_.overrides, "key=value, stronger than the file");
@@ -214,7 +218,8 @@ class CommandLine {
   }
 
   void data() {
-    CLI::App* data = group("data", "make and look into token shards");
+    CLI::App* data = group("data", "make and look into token shards",
+                           "  tael data prepare --out train.h5 corpus/\n  tael data inspect train.h5");
     CLI::App* prepare = verb(data, "prepare", "text, directories and JSONL (.gz, .zst) to token shards",
                              "  tael data prepare --out train.h5 --valid valid.h5 --valid-fraction 0.05 corpus/\n"
                              "  tael data prepare --out web.h5 web-00.jsonl.zst web-01.jsonl.zst");
@@ -243,8 +248,10 @@ class CommandLine {
   }
 
   void checkpoint() {
-    CLI::App* app = verb(group("checkpoint", "work on checkpoints and Hugging Face directories"), "export-hf",
-                         "copy a model to a Hugging Face directory, tensor by tensor",
+    CLI::App* app = verb(group("checkpoint", "work on checkpoints and Hugging Face directories",
+                               "  tael checkpoint export-hf runs/first out/\n"
+                               "  tael checkpoint export-hf runs/first out/ --dtype bf16"),
+                         "export-hf", "copy a model to a Hugging Face directory, tensor by tensor",
                          "  tael checkpoint export-hf runs/first out/\n"
                          "  tael checkpoint export-hf ~/models/moonlight out/ --dtype bf16");
     app->add_option("model", export_.model, "a run, or a Hugging Face directory")->required();
@@ -258,9 +265,12 @@ class CommandLine {
   }
 
   void config() {
-    CLI::App* app = verb(group("config", "work on configurations"), "show", "a configuration with all its layers read",
+    CLI::App* app = verb(group("config", "work on configurations",
+                               "  tael config show models/deepseek_v3\n"
+                               "  tael config show experiments/quickstart --origin"),
+                         "show", "a configuration with all its layers read",
                          "  tael config show models/deepseek_v3 --json\n"
-                         "  tael config show configs/experiments/quickstart.yaml optimizer.lr=1e-3 --origin");
+                         "  tael config show experiments/quickstart optimizer.lr=1e-3 --origin");
     app->add_option("config", show_.config, "a YAML file, or a name in configs/")->required();
     app->add_option("overrides", show_.overrides, "key=value, stronger than the file");
     app->add_flag("--json", show_.json, "as JSON, with the model's parameter counts");

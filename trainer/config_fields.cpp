@@ -239,7 +239,8 @@ void describe(ParallelismOptions& o, FieldVisitor& v) {
   v.field("reduction_segments", o.reduction_segments, or_auto(Integer{1, 64}),
           "Pieces of sums that tensor parallelism splits; auto: as many as tensor_parallel.");
   v.field("expert_capacity", o.expert_capacity, Real{1}, "Planned tokens of an expert over the balanced number.");
-  v.field("timeout", o.timeout_seconds, Duration{1}, "How long a rank waits for the others.");
+  v.field("timeout", o.timeout_seconds, Duration{1},
+          "How long a rank waits for the others; not built yet: a frozen rank is waited for.");
 }
 
 void describe(ActivationCheckpointOptions& o, FieldVisitor& v) {

@@ -284,7 +284,7 @@ void check_built(const LoadedConfig& loaded) {
     std::string_view key;
     std::array<std::string_view, 2> values;  // the first is named in the refusal
   };
-  static constexpr std::array<Built, 22> kBuilt = {{
+  static constexpr std::array<Built, 23> kBuilt = {{
       {"precision.compute", {"fp32", "auto"}},
       {"precision.moments", {"fp32"}},
       {"precision.dispatch", {"fp32", "auto"}},
@@ -299,6 +299,7 @@ void check_built(const LoadedConfig& loaded) {
       {"parallelism.expert_parallel", {"1"}},
       {"parallelism.pipeline_parallel", {"1"}},
       {"parallelism.zero_stage", {"0"}},
+      {"parallelism.timeout", {"600s"}},
       {"activation_checkpoint.mode", {"none"}},
       {"checkpoint.interval", {"0"}},
       {"cluster.device", {"cpu", "auto"}},

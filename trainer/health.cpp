@@ -10,6 +10,7 @@ namespace tael {
 namespace {
 
 std::string layer_name(const ModelShape& shape, int64_t layer) {
+  if (layer == Network::kFinalNorm) return "the final norm";
   if (layer < 0) return "the output head";
   if (layer < shape.num_hidden_layers) return fmt::format("layer {}", layer);
   return fmt::format("MTP module {} (layer {})", layer - shape.num_hidden_layers + 1, layer);

@@ -40,7 +40,12 @@ RunDirectory::RunDirectory(const std::string& path, const LoadedConfig& loaded, 
     : path_(path) {
   require_absent(path);
   make_directories(parent_directory(path));
-  create_directory(path);
+  try {
+    create_directory(path);
+  } catch (const Error&) {
+    require_absent(path);  // somebody else was faster
+    throw;
+  }
   replace_file(file("config.yaml"), resolved_yaml(loaded));
   JsonWriter json(JsonWriter::Style::pretty);
   json.begin_object()

@@ -1,5 +1,7 @@
 // What a user gets for input that is damaged or does not fit: the exit code and the exact words. After each case the
 // directory holds what it held before: no shard, no temporary file.
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <functional>
 #include <set>
@@ -122,6 +124,20 @@ TEST(DamagedInput, PrepareWithAHeldOutPart) {
     });
 }
 
+TEST(DamagedInput, OutputsThatAreNoFilesStayAsTheyAre) {
+  const ScratchDirectory dir;
+  dir.write("a.txt", "text");
+  std::filesystem::create_symlink("nowhere", dir.at("link.h5"));
+  ASSERT_EQ(mkfifo(dir.at("pipe.h5").c_str(), 0600), 0);
+  for (const std::string name : {"link.h5", "pipe.h5"}) {
+    const std::string text =
+        error_of(Exit::usage, [&] { prepare_data({.inputs = {dir.at("a.txt")}, .out = dir.at(name)}); });
+    EXPECT_EQ(dir.relative(text), "DIR/" + name + ": exists and is no regular file; it is not replaced");
+  }
+  EXPECT_TRUE(std::filesystem::is_symlink(dir.at("link.h5")));
+  EXPECT_TRUE(std::filesystem::is_fifo(dir.at("pipe.h5")));
+}
+
 TEST(DamagedInput, OptionsThatMakeNoSense) {
   const Case text{"options", "a.txt", "text", Exit::usage, ""};
   const auto refused = [&](const std::string& message, const std::function<void(DataPrepareOptions&)>& change) {
@@ -135,10 +151,21 @@ TEST(DamagedInput, OptionsThatMakeNoSense) {
   };
   refused("data prepare needs at least one input", [](auto& o) { o.inputs.clear(); });
   refused("data prepare needs --out", [](auto& o) { o.out.clear(); });
-  refused("--valid and --valid-fraction go together", [](auto& o) { o.valid.clear(); });
-  refused("--valid and --valid-fraction go together", [](auto& o) { o.valid_fraction = 0; });
+  refused("--valid and a --valid-fraction above 0 and below 1 go together", [](auto& o) { o.valid.clear(); });
+  refused("--valid and a --valid-fraction above 0 and below 1 go together", [](auto& o) { o.valid_fraction = 0; });
   refused("--valid-fraction 1: expected a number above 0 and below 1", [](auto& o) { o.valid_fraction = 1; });
   refused("--valid-fraction -0.5: expected a number above 0 and below 1", [](auto& o) { o.valid_fraction = -0.5; });
+  refused("an input has an empty name", [](auto& o) { o.inputs = {""}; });
+  refused("DIR/a.txt exists inside the input DIR; remove it, or give an output elsewhere", [](auto& o) {
+    const std::string dir = std::filesystem::path(o.out).parent_path();
+    o.inputs = {dir};
+    o.out = dir + "/a.txt";
+  });
+  refused("DIR/./a.txt is an input and an output at once", [](auto& o) {
+    const std::string dir = std::filesystem::path(o.out).parent_path();
+    o.inputs = {dir + "/./a.txt"};
+    o.out = dir + "/a.txt";
+  });
   refused("--out and --valid name the same file DIR/t.h5", [](auto& o) { o.valid = o.out; });
   refused("DIR/a.txt is an input and an output at once", [](auto& o) { o.out = o.inputs[0]; });
 }

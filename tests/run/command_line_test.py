@@ -62,8 +62,12 @@ class CommandLine(ProgramTest):
             self.assertEqual(len(examples), 2, str(done))
             for example in examples:
                 self.assertIn(f"tael {verb} ", example)
+        for group in ("data", "checkpoint", "config"):
+            examples = self.command(group, "--help").out.partition("\nexamples:\n")[2].strip().splitlines()
+            self.assertEqual(len([e for e in examples if f"tael {group} " in e]), 2, group)
         done = self.command("--help")
         self.assertEqual((done.code, done.err), (0, ""))
+        self.assertEqual(len(done.out.partition("\nexamples:\n")[2].strip().splitlines()), 2)
         for verb in ("train", "eval", "data", "checkpoint", "config", "plan", "sample", "report", "submit", "doctor", "selftest"):
             self.assertRegex(done.out, rf"(?m)^  {verb} ")
         self.assertEqual(self.command("train", "--help", ranks=2).out.count("examples:"), 1)

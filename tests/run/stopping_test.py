@@ -227,6 +227,7 @@ class Numbers(ProgramTest):
                               ("model.layers.1.mlp.shared_experts.down_proj.weight", "layer 1"),
                               ("model.layers.1.input_layernorm.weight", "layer 1"),
                               ("model.layers.2.eh_proj.weight", "MTP module 1"),
+                              ("model.norm.weight", "the final norm"),
                               ("lm_head.weight", "the output head")):
             for ranks in (None, 2) if place == "layer 1" else (None,):
                 with self.subTest(tensor, ranks=ranks):

@@ -67,6 +67,8 @@ TEST(BadConfig, Texts) {
       {"schema: 2", "78: t.yaml:1:9: schema: expected 1 (the only version of this language), got 2"},
       {"run: runs/first", "78: t.yaml:1:6: run: expected a map of keys, got runs/first"},
       {"run: {seed: \"1234\"}", "78: t.yaml:1:13: run.seed: expected a whole number at least 0, got \"1234\""},
+      {"run: {seed: 18446744073709551615}",
+       "78: t.yaml:1:13: run.seed: expected a whole number from 0 to 9223372036854775807, got 18446744073709551615"},
       {"run: {seed: -1}", "78: t.yaml:1:13: run.seed: expected a whole number at least 0, got -1"},
       {"run: {seed: 0123}", "78: t.yaml:1:13: run.seed: expected a whole number at least 0, got 0123"},
       {"training: {seq_length: 0}",
@@ -168,6 +170,10 @@ TEST(BadConfig, ModelsThatCannotBe) {
        "78: command line: model.hidden_act: expected silu (the only activation that is built), got gelu"},
       {"model.attention_bias=true",
        "78: command line: model.attention_bias: expected false (the only form that is built), got true"},
+      {"model.attention_dropout=1e-320",
+       "78: command line: model.attention_dropout: expected 0 (dropout is not built), got 1e-320"},
+      {"model.attention_dropout=1e309",
+       "78: command line: model.attention_dropout: expected 0 (dropout is not built), got 1e309"},
       {"model.attention_dropout=0.1",
        "78: command line: model.attention_dropout: expected 0 (dropout is not built), got 0.1"},
       {"model.rope_interleave=false",
@@ -309,6 +315,7 @@ TEST(BadConfig, WhatIsNotBuiltSaysSo) {
     const char* override;
     const char* message;
   } cases[] = {
+      {"parallelism.timeout=5s", "parallelism.timeout: 5s is not built yet; the nearest that is built is 600s"},
       {"precision.compute=bf16", "precision.compute: bf16 is not built yet; the nearest that is built is fp32"},
       {"precision.compute=fp8", "precision.compute: fp8 is not built yet; the nearest that is built is fp32"},
       {"precision.moments=bf16", "precision.moments: bf16 is not built yet; the nearest that is built is fp32"},

@@ -137,6 +137,8 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
                                             .seq_length = in.seq_length,
                                             .batch = batch,
                                             .separator = in.separator});
+  if (!std::isfinite(result.nats))
+    throw AgreedError(Exit::run_failed, fmt::format("{}: the loss is not finite", options.model));
   agreed_by(comm, comm.rank() == 0,
             [&] { print(result, order1_bits_per_byte(in.trained, in.shards), options.json, out); });
   return 0;

@@ -97,7 +97,7 @@ class Training {
     try {
       loop();
     } catch (...) {
-      record_failure();
+      record_failure(current_error().what());
       throw;
     }
     return 0;
@@ -204,7 +204,7 @@ class Training {
   }
 
   // A full disk may be the very reason, so each file is tried by itself.
-  void record_failure() {
+  void record_failure(std::string_view reason) {
     if (!record_) return;
     const auto attempt = [](const auto& write) {
       try {
@@ -213,6 +213,7 @@ class Training {
       }
     };
     attempt([&] {
+      record_->metrics.write_event(progress_.step, progress_.tokens(run_.config), reason, Clock::now());
       record_->metrics.write_end(progress_.step, progress_.tokens(run_.config), "failed", Clock::now());
       record_->metrics.sync();
     });
