@@ -57,6 +57,7 @@ class Checker {
     std::string names;
     for (const HfTensor& tensor : directory_.tensors()) {
       if (known_.contains(tensor.name()) || is_rotary_buffer(tensor.name())) continue;
+      if (tensor.spec->elements() == 0) continue;  // transformers stores shared experts of width 0
       if (extra++ < kNamesListed) names += (names.empty() ? "" : ", ") + quoted_name(tensor.name());
     }
     if (extra > 0)
@@ -102,7 +103,15 @@ ModelShape read_hf_shape(const HfDirectory& directory) {
   Reading reading;
   const ModelFields fields = read_model_json(directory.config_text(), directory.config_path(), reading);
   if (fields.fp8_weights) fail(Exit::bad_config, "{}: FP8 checkpoints are not built yet", directory.config_path());
-  return fields.shape;
+  ModelShape shape = fields.shape;
+  // transformers keeps the number of MTP modules in config.json and drops their tensors. Modules at another place than
+  // config.json says are damage.
+  const std::string first_mtp = fmt::format("model.layers.{}.", shape.num_hidden_layers);
+  const bool has_mtp = std::ranges::any_of(directory.tensors(), [&](const HfTensor& tensor) {
+    return tensor.name().starts_with(first_mtp) || tensor.name().ends_with(".eh_proj.weight");
+  });
+  if (!has_mtp) shape.num_nextn_predict_layers = 0;
+  return shape;
 }
 
 std::vector<HfCopy> hf_copies(const ParamTable& table) {

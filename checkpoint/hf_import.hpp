@@ -17,6 +17,7 @@ namespace tael {
 
 // The model that config.json describes. What is not JSON is Error(bad_data); a key that does not fit, or asks for what
 // is not built (FP8), is Error(bad_config). Keys without effect here are passed over.
+// Without its MTP modules if the directory holds no tensor of them.
 ModelShape read_hf_shape(const HfDirectory& directory);
 
 // Tensors that a directory may hold beside those of the table: the same numbers under another name.

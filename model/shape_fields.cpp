@@ -94,6 +94,10 @@ struct RopeKind {
         if (!none && node.find(needed) == nullptr) refuse(node, fmt::format("{} in it", needed));
       }
     }
+    // The released code takes an absent mscale for 1, transformers takes it, and a zero, for no ratio at all.
+    const bool has_mscale = node.find("mscale") != nullptr;
+    if (!none && ((has_mscale && scaling.mscale == 0) || (!has_mscale && scaling.mscale_all_dim != 0)))
+      refuse(node, "mscale above 0 beside mscale_all_dim (the released code and transformers differ without it)");
     if (scaling.beta_fast < scaling.beta_slow) refuse(node, "beta_fast of at least beta_slow");
     fields.rope_theta_of_scaling = theta;
     if (none) {
@@ -165,6 +169,7 @@ constexpr std::string_view kIgnored[] = {"architectures",
                                          "_name_or_path",
                                          "output_attentions",
                                          "output_hidden_states",
+                                         "output_router_logits",
                                          "return_dict",
                                          "is_encoder_decoder",
                                          "id2label",

@@ -186,6 +186,9 @@ TEST(BadConfig, ModelsThatCannotBe) {
        "78: command line: model.rope_scaling: expected original_max_position_embeddings in it, got a map"},
       {"model.rope_scaling={type: yarn, factor: 0.5, original_max_position_embeddings: 64}",
        "78: command line: model.rope_scaling: expected for factor a number of at least 1, got 0.5"},
+      {"model.rope_scaling={type: yarn, factor: 2, original_max_position_embeddings: 64, mscale_all_dim: 1}",
+       "78: command line: model.rope_scaling: expected mscale above 0 beside mscale_all_dim (the released code and "
+       "transformers differ without it), got a map"},
       {"model.rope_scaling={type: yarn, factr: 2}",
        "78: command line: model.rope_scaling: expected only known names in it, got factr; the nearest known one is "
        "factor"},

@@ -99,8 +99,7 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
            known ? "not built yet; fp32" : "expected fp32, bf16 or fp8");
     }
     HfDirectory directory = HfDirectory::open(find_hf_directory(options.model));
-    Reading reading;
-    const ModelShape shape = read_model_json(directory.config_text(), directory.config_path(), reading).shape;
+    const ModelShape shape = read_hf_shape(directory);
     Trained trained = training_of(options);
     std::vector<TokenShard> shards = open_shards(options.data, ShardVerify::all);
     for (const TokenShard& shard : shards) require_vocab(shard.info(), shape.vocab_size);
