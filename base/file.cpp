@@ -210,13 +210,29 @@ std::string parent_directory(const std::string& path) {
   return slash == 0 ? "/" : std::string(rest.substr(0, slash));
 }
 
-uint64_t free_bytes(const std::string& path) {
+namespace {
+
+// The path itself or the closest directory above it that is there.
+std::string nearest_existing(const std::string& path) {
   std::string place = path;
   while (!path_exists(place)) {
     const std::string parent = parent_directory(place);
     if (parent == place) break;
     place = parent;
   }
+  return place;
+}
+
+}  // namespace
+
+void require_creatable(const std::string& path) {
+  const std::string place = nearest_existing(parent_directory(path));
+  if (!is_directory(place)) fail_errno(path, "create the directory", ENOTDIR);
+  if (::access(place.c_str(), W_OK | X_OK) != 0) fail_errno(path, "create the directory", errno);
+}
+
+uint64_t free_bytes(const std::string& path) {
+  const std::string place = nearest_existing(path);
   struct statvfs info;
   if (::statvfs(place.c_str(), &info) != 0) fail_errno(place, "ask for free space", errno);
   return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;

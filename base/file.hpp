@@ -83,6 +83,8 @@ void make_directories(const std::string& path);         // with parents; fine if
 void create_directory(const std::string& path);         // one; Error(io) if the name is taken
 void remove_tree(const std::string& path);              // a file or a directory with all in it; fine if it is not there
 std::string parent_directory(const std::string& path);  // "." for a bare name; "/a/b/" and "/a/b" both give "/a"
+// Error(io) in create_directory's words where `path` and what is missing above it could not be made; makes nothing.
+void require_creatable(const std::string& path);
 
 // Bytes that this user can still write on the file system of `path` or of its nearest parent that exists.
 uint64_t free_bytes(const std::string& path);

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <string>
 
+#include "base/check.hpp"
 #include "kernels/fma_peak.hpp"
 
 namespace tael {
@@ -33,9 +34,17 @@ size_t available_bytes() {
   return 0;
 }
 
+void require_memory(size_t bytes, int ranks, std::string_view what, std::string_view advice) {
+  constexpr double kMib = 1 << 20;
+  const size_t available = available_bytes(), needed = bytes * static_cast<size_t>(ranks);
+  if (available == 0 || needed <= available) return;
+  fail(Exit::bad_config, "{} does not fit: {} rank{} on this host need {:.0f} MiB, {:.0f} MiB are free; {}", what,
+       ranks, ranks == 1 ? "" : "s", static_cast<double>(needed) / kMib, static_cast<double>(available) / kMib, advice);
+}
+
 double multiply_add_peak(const Stream& stream) {
   double peak = 0;
-  fma_peak(stream, {.flops_per_second = &peak});
+  fma_peak(stream, {.flops_per_second = &peak, .seconds = 0.01, .repeats = 25});
   return peak;
 }
 

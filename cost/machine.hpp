@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 
 #include "base/stream.hpp"
 
@@ -12,9 +13,11 @@ size_t resident_bytes();
 size_t peak_resident_bytes();
 // Memory that the system could still give, in bytes; 0 where it does not say.
 size_t available_bytes();
+// Error(bad_config) where `ranks` ranks of this host cannot have `bytes` each: "WHAT does not fit: ...; ADVICE".
+void require_memory(size_t bytes, int ranks, std::string_view what, std::string_view advice);
 
 // Multiply-adds that the stream's threads can do, in FLOP/s, by a loop that touches registers only
-// (kernels/fma_peak.hpp). Takes some 50 ms.
+// (kernels/fma_peak.hpp). Takes a quarter of a second: the best of many short runs, as others may use the machine.
 double multiply_add_peak(const Stream& stream);
 
 }  // namespace tael

@@ -133,15 +133,8 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator)
     plan_batches(measuring);
     batch_bytes = measuring.used();
     baseline_bytes = resident_bytes();
-    const size_t available = available_bytes(), needed = reserved_bytes() * static_cast<size_t>(comm.local_size());
-    if (available > 0 && needed > available) {
-      constexpr double kMib = 1 << 20;
-      fail(Exit::bad_config,
-           "the run does not fit: {} rank{} on this host need {:.0f} MiB, {:.0f} MiB are free; a smaller model, "
-           "training.micro_batch_size or parallelism.reduction_lanes needs less",
-           comm.local_size(), comm.local_size() == 1 ? "" : "s", static_cast<double>(needed) / kMib,
-           static_cast<double>(available) / kMib);
-    }
+    require_memory(reserved_bytes(), comm.local_size(), "the run",
+                   "a smaller model, training.micro_batch_size or parallelism.reduction_lanes needs less");
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -130,9 +131,8 @@ class CommandLine {
 
   ConfigSearch search() const {
     ConfigSearch search;
-    const size_t slash = process_.program.rfind('/');
-    if (slash != std::string::npos)
-      search.config_dirs.push_back(process_.program.substr(0, slash) + "/../share/tael/configs");
+    const std::filesystem::path prefix = std::filesystem::path(process_.program).parent_path().parent_path();
+    if (!prefix.empty()) search.config_dirs.push_back((prefix / "share/tael/configs").string());
     search.config_dirs.push_back(TAEL_CONFIG_DIR);
     return search;
   }

@@ -38,6 +38,10 @@ std::string grouped(int64_t n) {
   return digits;
 }
 
+std::string count_of(int64_t n, std::string_view noun) {
+  return fmt::format("{} {}{}", grouped(n), noun, n == 1 ? "" : "s");
+}
+
 std::string counted(double n, int width) {
   if (!std::isfinite(n)) return fmt::format("{}", n);
   if (std::fabs(n) < 1e15) {
@@ -86,7 +90,7 @@ std::string Console::line(const StepReport& r, double seconds_left) const {
 std::string Console::line(const EvalReport& r) const {
   std::string text = fmt::format("   valid  step {}  loss {:.5f}  ppl {:.3f}", grouped(r.step), r.loss, r.ppl);
   if (r.bits_per_byte) text += fmt::format("  bits/byte {:.4f}", *r.bits_per_byte);
-  return text + fmt::format("  ({} targets)", grouped(r.targets));
+  return text + fmt::format("  ({})", count_of(r.targets, "target"));
 }
 
 void Console::print(std::string_view color, std::string_view text) {

@@ -54,7 +54,7 @@ std::string batch_line(const Run& run) {
   const int64_t lane = run.division.lane_sequences(last);
   const int64_t micro = std::min(run.division.micro_batch, lane);
   text += fmt::format("; a rank has {} in micro-batches of {}", last / run.division.ranks, micro);
-  text += fmt::format("; {} step{}", grouped(run.steps), run.steps == 1 ? "" : "s");
+  text += "; " + count_of(run.steps, "step");
   const int64_t warmup = run.config.lr_scheduler.warmup_steps;
   if (warmup > run.steps) text += fmt::format(", all inside the {} of warm-up", grouped(warmup));
   return text;
@@ -65,10 +65,9 @@ std::string batch_line(const Run& run) {
 void print_start(Console& console, const Run& run) {
   const Config& c = run.config;
   console.fact("run", fmt::format("{} (seed {})", c.run.dir, c.run.seed));
-  console.fact("world",
-               fmt::format("{} rank{} x {} thread{}, {} ({}), {}", run.comm.size(), run.comm.size() == 1 ? "" : "s",
-                           run.execution.threads, run.execution.threads == 1 ? "" : "s", cpu_model(),
-                           name_of(run.execution.isa), host_name()));
+  console.fact("world", fmt::format("{} x {}, {} ({}), {}", count_of(run.comm.size(), "rank"),
+                                    count_of(run.execution.threads, "thread"), cpu_model(), name_of(run.execution.isa),
+                                    host_name()));
   console.fact("model", model_line(c.model.shape));
   console.fact("data", data_line(run));
   console.fact("batch", batch_line(run));

@@ -107,6 +107,14 @@ TEST_F(FileTest, Directories) {
   EXPECT_GT(free_bytes(at("not/there/yet")), 0u);
 }
 
+TEST_F(FileTest, APlaceWhereNothingCanBeMadeIsNamed) {
+  require_creatable(at("not/there/yet"));
+  EXPECT_FALSE(path_exists(at("not")));
+  replace_file(at("file"), "x");
+  EXPECT_EQ(error_of(Exit::io, [&] { require_creatable(at("file/run")); }),
+            at("file/run") + ": cannot create the directory: Not a directory");
+}
+
 TEST_F(FileTest, OneFileServesManyThreads) {
   std::string content(1 << 20, '\0');
   for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 31 >> 8);

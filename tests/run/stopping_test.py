@@ -143,6 +143,7 @@ class Refusals(ProgramTest):
             (65, r"one\.h5: no token to predict", "data.valid=[one.h5]"),
             (65, r"large\.h5.*3856", "data.train=[large.h5]"),
             (65, r"nowhere", "checkpoint.initial_load_path=nowhere"),
+            (74, r"train\.h5/run: cannot create the directory: Not a directory", "run.dir=train.h5/run"),
         ]
         for code, pattern, changes in cases:
             for ranks in (None, 4):

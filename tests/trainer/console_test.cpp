@@ -42,6 +42,9 @@ TEST(Console, Counts) {
   EXPECT_EQ(counted(kNan, 9), "nan");
   EXPECT_EQ(grouped(-1234567), "-1,234,567");
   EXPECT_EQ(grouped(-123), "-123");
+  EXPECT_EQ(count_of(1, "step"), "1 step");
+  EXPECT_EQ(count_of(0, "step"), "0 steps");
+  EXPECT_EQ(count_of(1200, "step"), "1,200 steps");
   EXPECT_EQ(grouped(std::numeric_limits<int64_t>::min()), "-9,223,372,036,854,775,808");
 }
 

@@ -23,10 +23,6 @@ class Clock {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
-std::string count_of(int64_t n, const char* noun) {
-  return fmt::format("{} {}{}", grouped(n), noun, n == 1 ? "" : "s");
-}
-
 double megabytes(int64_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 // "a.h5: 3 documents, 20 tokens, 17 bytes of text, digest 0123..."
@@ -103,9 +99,9 @@ int run_data_prepare(const DataPrepareOptions& options, std::FILE* out, std::FIL
   add(result.skipped_links, "symbolic link", "skipped");
   add(result.skipped_others, "special file", "skipped");
   const int64_t text = result.train.text_bytes + (result.valid ? result.valid->text_bytes : 0);
-  const double seconds = clock.seconds();
-  say(err, fmt::format("{} in {:.2f} s, {:.0f} MB of text a second{}\n", count_of(result.files, "file"), seconds,
-                       megabytes(text) / std::max(seconds, 1e-6), left_out));
+  const double seconds = clock.seconds(), rate = megabytes(text) / std::max(seconds, 1e-6);
+  say(err, fmt::format("{} in {:.2f} s, {:.{}f} MB of text a second{}\n", count_of(result.files, "file"), seconds, rate,
+                       rate < 10 ? 2 : 0, left_out));
   return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "base/file.hpp"
 #include "base/json.hpp"
 #include "checkpoint/hf_import.hpp"
+#include "cost/machine.hpp"
 #include "cost/memory_plan.hpp"
 #include "data/order1.hpp"
 #include "data/tokenizer.hpp"
@@ -121,6 +122,10 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
   Network network(in.shape, MtpHidden::after_final_norm, exchange, positions);
   const ParamTable& table = network.table();
   const MemoryPlan plan = plan_evaluation_memory(network, pool, {{batch, positions}}, 1);
+  agreed(comm, [&] {
+    require_memory(plan.total(), comm.local_size(), options.model,
+                   "a shorter --seq-length needs less, fewer ranks need less together");
+  });
   Arena weights_arena("weights", plan.weights), saved("activations", plan.activations),
       scratch("scratch", plan.scratch);
   const Vec<float> params = weights_arena.vec<float>(table.size()),

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/file.hpp"
 #include "base/hash.hpp"
 #include "checkpoint/hf_export.hpp"
 #include "cost/flops.hpp"
@@ -112,6 +113,7 @@ class Training {
       finish_report(report, seconds_since(begin));
       if (record_) {
         record_->write(report);
+        doubt_peak(report);
         if (report.step % run_.config.training.log_interval == 0 || report.step == run_.steps)
           console_->step(report, seconds_left());
         // Replacing a file waits for the disk, which a short step must not.
@@ -130,7 +132,7 @@ class Training {
       console_->fact("stopped", fmt::format("after step {} of {}, as asked; its weights are in {}",
                                             grouped(progress_.step), grouped(run_.steps), model));
     } else {
-      console_->fact("done", fmt::format("{} steps in {}, {:.4f} rank-hours; weights in {}", grouped(progress_.step),
+      console_->fact("done", fmt::format("{} in {}, {:.4f} rank-hours; weights in {}", count_of(progress_.step, "step"),
                                          duration(seconds_since(started_)), device_hours(), model));
     }
   }
@@ -156,6 +158,13 @@ class Training {
     report.gpu_hours = device_hours();
     if (run_.config.cluster.price_per_device_hour)
       report.money = report.gpu_hours * run_.config.cluster.price_per_device_hour->amount;
+  }
+
+  // Said once: nothing computes faster than its multiply-adds, so the peak was measured on a machine that had no time.
+  void doubt_peak(const StepReport& report) {
+    if (peak_doubted_ || *report.mfu <= 1.0) return;
+    peak_doubted_ = true;
+    console_->warn("MFU above 100%: the machine was busy with something else when the peak was measured at start");
   }
 
   void evaluate_now() {
@@ -241,6 +250,7 @@ class Training {
   std::optional<Record> record_;
   Progress progress_;
   double peak_ = 0;
+  bool peak_doubted_ = false;
   double step_seconds_ = 0;  // smoothed
   int64_t tokens_reported_ = 0;
   Steady::time_point status_at_;  // when status.json was last written
@@ -259,7 +269,10 @@ int run_train(const TrainOptions& options, Comm& comm) {
     check_world(config, comm.size());
     return config;
   });
-  agreed_by(comm, comm.rank() == 0, [&] { RunDirectory::require_absent(loaded.config.run.dir); });
+  agreed_by(comm, comm.rank() == 0, [&] {
+    RunDirectory::require_absent(loaded.config.run.dir);
+    require_creatable(loaded.config.run.dir);
+  });
   agree_equal(comm, "configuration", xxh3_64(resolved_yaml(loaded)), Exit::bad_config);
 
   std::optional<Console> console;
