@@ -57,6 +57,12 @@ File File::create(const std::string& path) {
   return File(descriptor, path);
 }
 
+File File::update(const std::string& path) {
+  const int descriptor = retry([&] { return ::open(path.c_str(), O_RDWR | O_CLOEXEC); });
+  if (descriptor < 0) fail_errno(path, "open", errno);
+  return File(descriptor, path);
+}
+
 File::~File() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
@@ -96,6 +102,13 @@ void File::write_at(uint64_t offset, const void* data, size_t bytes) const {
     offset += static_cast<uint64_t>(put);
     bytes -= static_cast<size_t>(put);
   }
+}
+
+void File::allocate(uint64_t bytes) const {
+  int error = 0;
+  do error = ::posix_fallocate(descriptor_, 0, static_cast<off_t>(bytes));
+  while (error == EINTR);
+  if (error != 0) fail_errno(path_, "take space for", error);
 }
 
 void File::sync() const {

@@ -20,6 +20,8 @@ class File {
   static File open(const std::string& path, Exit missing = Exit::io);
   // For reading and writing; the file must not exist yet.
   static File create(const std::string& path);
+  // For reading and writing what is there.
+  static File update(const std::string& path);
   ~File();
   File(File&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
   File& operator=(File&& other) noexcept;
@@ -32,6 +34,9 @@ class File {
   // All `bytes` bytes from `offset` on; a file that ends before them is Error(bad_data).
   void read_at(uint64_t offset, void* out, size_t bytes) const;
   void write_at(uint64_t offset, const void* data, size_t bytes) const;
+  // Takes space on the disk for the first `bytes` bytes, so that writing them cannot fail for want of it; the file is
+  // then at least as long.
+  void allocate(uint64_t bytes) const;
   void sync() const;  // returns when the content is on the disk
   // Says that these bytes will not be read again soon, so that they need not stay in the page cache. Clean pages only:
   // sync first what was written.

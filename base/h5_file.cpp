@@ -130,7 +130,9 @@ struct H5Writer::Impl {
     checked_call(H5Pset_obj_track_times(creation.get(), false), name);
     const std::vector<hsize_t> extent(dims.begin(), dims.end());
     Handle space = checked(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr), name);
-    return checked(H5Dcreate2(file.get(), name.c_str(), type, space.get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT),
+    Handle link = checked(H5Pcreate(H5P_LINK_CREATE), name);
+    checked_call(H5Pset_create_intermediate_group(link.get(), 1), name);
+    return checked(H5Dcreate2(file.get(), name.c_str(), type, space.get(), link.get(), creation.get(), H5P_DEFAULT),
                    name);
   }
   void write_attribute(const std::string& object, const std::string& name, hid_t stored, hid_t given,
@@ -156,7 +158,7 @@ H5Writer::H5Writer(std::string path, const Options& options) : impl_(std::make_u
   // group carries the time of its making, whatever H5Pset_obj_track_times says (seen with 1.10.8). Their checksums are
   // not missed: whoever seals a file covers all of it.
   m.checked_call(H5Pset_libver_bounds(access.get(), H5F_LIBVER_EARLIEST, H5F_LIBVER_V110), "the file");
-  m.checked_call(H5Pset_alignment(access.get(), 1, options.alignment), "the file");
+  m.checked_call(H5Pset_alignment(access.get(), options.align_from, options.alignment), "the file");
   m.checked_call(H5Pset_file_locking(access.get(), false, true), "the file");
   if (options.in_memory) m.checked_call(H5Pset_fapl_core(access.get(), size_t{64} << 10, false), "the file");
   m.file = m.checked(H5Fcreate(m.path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), "the file");
@@ -234,15 +236,20 @@ struct H5Reader::Impl {
     if (info.super.version < 2) refuse("HDF5 superblock version {}, at least 2 is required", info.super.version);
   }
 
-  // The dataset `name`, reached by a hard link of the root.
+  // The dataset `name`, reached by hard links from the root.
   Handle open_dataset(const std::string& name) const {
-    if (name.find('/') != std::string::npos || name.empty()) refuse("no dataset is called '{}'", name);
-    const htri_t exists = H5Lexists(file.get(), name.c_str(), H5P_DEFAULT);
-    checked_call(static_cast<herr_t>(exists), name);
-    if (exists == 0) refuse("dataset '{}' is missing", name);
-    H5L_info_t link;
-    checked_call(H5Lget_info(file.get(), name.c_str(), &link, H5P_DEFAULT), name);
-    if (link.type != H5L_TYPE_HARD) refuse("'{}' is a soft or external link", name);
+    if (name.empty() || name.starts_with('/') || name.ends_with('/') || name.find("//") != std::string::npos)
+      refuse("no dataset is called '{}'", name);
+    for (size_t end = 0; end != std::string::npos;) {
+      end = name.find('/', end + 1);
+      const std::string part = name.substr(0, end);
+      const htri_t exists = H5Lexists(file.get(), part.c_str(), H5P_DEFAULT);
+      checked_call(static_cast<herr_t>(exists), name);
+      if (exists == 0) refuse("dataset '{}' is missing", name);
+      H5L_info_t link;
+      checked_call(H5Lget_info(file.get(), part.c_str(), &link, H5P_DEFAULT), name);
+      if (link.type != H5L_TYPE_HARD) refuse("'{}' is a soft or external link", part);
+    }
     Handle object = checked(H5Oopen(file.get(), name.c_str(), H5P_DEFAULT), name);
     if (H5Iget_type(object.get()) != H5I_DATASET) refuse("'{}' is not a dataset", name);
     Handle creation = checked(H5Dget_create_plist(object.get()), name);

@@ -35,6 +35,7 @@ class H5Writer {
   struct Options {
     uint64_t user_block = 0;  // bytes before HDF5's first: 0 or a power of two, at least `alignment` and 512
     uint64_t alignment = 4096;
+    uint64_t align_from = 1;  // objects of fewer bytes are not aligned
     bool in_memory = false;  // no file at all: to learn where things would lie
   };
   // Creates the file, or empties it. Throws Error(io).
@@ -42,7 +43,8 @@ class H5Writer {
   ~H5Writer();
   H5Writer(const H5Writer&) = delete;
 
-  // Space for a dataset, not written. A file that reserves much is sparse until somebody writes it.
+  // Space for a dataset, not written. A file that reserves much is sparse until somebody writes it. Groups that `name`
+  // leads through ("exp_avg/model.norm.weight") are made.
   H5Region reserve(const std::string& name, H5Type type, std::span<const uint64_t> dims);
   // Strings of one fixed length, padded by zeros; `values` must not be empty.
   void write_text(const std::string& name, std::span<const std::string> values);
@@ -78,7 +80,7 @@ class H5Reader {
   ~H5Reader();
   H5Reader(const H5Reader&) = delete;
 
-  std::vector<std::string> datasets() const;  // of the root, bytewise sorted; anything else in it is refused
+  std::vector<std::string> datasets() const;  // of the root, bytewise sorted; a group or a link in it is refused
   bool has_attribute(const std::string& object, const std::string& name) const;
   Dataset dataset(const std::string& name) const;
   std::vector<std::string> read_text(const std::string& name, uint64_t max_bytes) const;

@@ -1,0 +1,120 @@
+#include "checkpoint/checkpoint.hpp"
+
+#include <algorithm>
+
+#include "base/hash.hpp"
+
+namespace tael {
+
+namespace {
+
+constexpr uint64_t kMaxManifestBytes = uint64_t{1} << 30;
+
+}  // namespace
+
+bool Checkpoint::is_at(const std::string& path) { return path_exists(path + "/" + std::string(kManifestName)); }
+
+Checkpoint Checkpoint::open(const std::string& path) {
+  if (!is_directory(path)) fail(Exit::bad_data, "{}: no such checkpoint", path);
+  Checkpoint c;
+  c.path_ = path;
+  const std::string manifest = path + "/" + std::string(kManifestName);
+  c.manifest_ = Manifest::parse(read_file(manifest, kMaxManifestBytes, Exit::bad_data), manifest);
+  for (const StoredFile& stored : c.manifest_.files) {
+    c.files_.push_back(File::open(path + "/" + stored.name, Exit::bad_data));
+    const uint64_t bytes = c.files_.back().size();
+    if (bytes != stored.bytes)
+      fail(Exit::bad_data, "{}: has {} bytes, {} were written", c.files_.back().path(), bytes, stored.bytes);
+  }
+  for (size_t i = 0; i < c.manifest_.boxes.size(); ++i) {
+    const Box& box = c.manifest_.boxes[i].box;
+    const auto [at, is_new] = c.by_path_.try_emplace(box.path(), c.tensors_.size());
+    if (is_new) {
+      c.tensors_.push_back(Box::whole(box.kind, box.name, box.dtype, box.shape));
+      c.parts_.emplace_back();
+    }
+    c.parts_[at->second].push_back(i);
+  }
+  return c;
+}
+
+const Box* Checkpoint::find(StateKind kind, const std::string& name) const {
+  const auto found = by_path_.find(Box::whole(kind, name, DType::f32, {1}).path());
+  return found == by_path_.end() ? nullptr : &tensors_[found->second];
+}
+
+void Checkpoint::read_block(const StoredBox& stored, uint64_t block, std::byte* out) const {
+  const uint64_t begin = block * kBlockBytes;
+  const size_t bytes = static_cast<size_t>(std::min(kBlockBytes, stored.box.bytes() - begin));
+  const File& file = files_[stored.file];
+  file.read_at(stored.offset + begin, out, bytes);
+  if (crc32c(out, bytes) != stored.crc32c[block])
+    fail(Exit::bad_data, "{}: {} is damaged between bytes {} and {} of the file", file.path(), in_words(stored.box),
+         stored.offset + begin, stored.offset + begin + bytes);
+}
+
+void Checkpoint::read(const Box& box, void* out) const {
+  const auto found = by_path_.find(box.path());
+  CHECK(found != by_path_.end() && tensors_[found->second].shape == box.shape &&
+            tensors_[found->second].dtype == box.dtype,
+        "{}: {}", path_, in_words(box));
+  auto* to = static_cast<std::byte*>(out);
+  std::vector<std::byte> scratch;
+  const uint64_t width = size_of(box.dtype);
+  for (const size_t part : parts_[found->second]) {
+    const StoredBox& stored = manifest_.boxes[part];
+    const bool direct = stored.box.offset == box.offset && stored.box.extent == box.extent;
+    if (!direct) scratch.resize(static_cast<size_t>(std::min(kBlockBytes, stored.box.bytes())));
+    for (uint64_t block = 0; block < stored.crc32c.size(); ++block) {
+      const uint64_t begin = block * kBlockBytes, bytes = std::min(kBlockBytes, stored.box.bytes() - begin);
+      if (direct) {
+        read_block(stored, block, to + begin);
+      } else {
+        read_block(stored, block, scratch.data());
+        copy_shared(stored.box, static_cast<int64_t>(begin / width), static_cast<int64_t>(bytes / width),
+                    scratch.data(), box, to);
+      }
+    }
+  }
+}
+
+std::string Checkpoint::read_text(const std::string& name) const {
+  const Box* box = find(StateKind::text, name);
+  if (box == nullptr) fail(Exit::bad_data, "{}: holds no file '{}'", path_, name);
+  std::string text(box->bytes(), '\0');
+  read(*box, text.data());
+  return text;
+}
+
+uint64_t Checkpoint::bytes() const {
+  uint64_t sum = 0;
+  for (const StoredFile& file : manifest_.files) sum += file.bytes;
+  return sum;
+}
+
+void Checkpoint::verify(const std::function<void(uint64_t)>& progress) const {
+  std::vector<std::byte> scratch(kBlockBytes);
+  uint64_t done = 0;
+  for (const StoredBox& stored : manifest_.boxes) {
+    for (uint64_t block = 0; block < stored.crc32c.size(); ++block) read_block(stored, block, scratch.data());
+    done += stored.box.bytes();
+    if (progress) progress(done);
+  }
+  for (size_t f = 0; f < files_.size(); ++f) {
+    for (const Gap& gap : manifest_.files[f].gaps) {
+      uint32_t sum = 0;
+      for (uint64_t at = 0; at < gap.bytes; at += kBlockBytes) {
+        const size_t bytes = static_cast<size_t>(std::min(kBlockBytes, gap.bytes - at));
+        files_[f].read_at(gap.offset + at, scratch.data(), bytes);
+        sum = crc32c(scratch.data(), bytes, sum);
+      }
+      if (sum != gap.crc32c)
+        fail(Exit::bad_data, "{}: its HDF5 structure is damaged between bytes {} and {}, no tensor's numbers are",
+             files_[f].path(), gap.offset, gap.offset + gap.bytes);
+      done += gap.bytes;
+      if (progress) progress(done);
+    }
+  }
+}
+
+}  // namespace tael

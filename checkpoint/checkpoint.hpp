@@ -1,0 +1,51 @@
+// A checkpoint on disk, for reading: a directory with a manifest and shards.
+//
+// Opening reads the manifest only: its digest, its structure, that the shards are there with the right length, and that
+// the boxes tile every tensor. Numbers are used only after the CRC32C of their block agreed. HDF5 is not involved.
+// Damage is Error(bad_data) naming the file and the tensor. Many threads may read at once.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/file.hpp"
+#include "checkpoint/manifest.hpp"
+
+namespace tael {
+
+class Checkpoint {
+ public:
+  static Checkpoint open(const std::string& path);
+  // Whether the directory looks like one: it has a manifest.
+  static bool is_at(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  const Manifest& manifest() const { return manifest_; }
+  const RunState& state() const { return manifest_.state; }
+
+  // The logical tensors, each once and whole, in the order of the manifest.
+  const std::vector<Box>& tensors() const { return tensors_; }
+  const Box* find(StateKind kind, const std::string& name) const;  // nullptr: not there
+
+  // Fills `out` with the numbers of `box`, a part of one of the tensors. Reads whole blocks.
+  void read(const Box& box, void* out) const;
+  std::string read_text(const std::string& name) const;  // of kind text; Error(bad_data) when it is not there
+
+  // Every byte of every file. `progress` receives the bytes done, now and then.
+  void verify(const std::function<void(uint64_t)>& progress = {}) const;
+  uint64_t bytes() const;  // of all shards
+
+ private:
+  void read_block(const StoredBox& stored, uint64_t block, std::byte* out) const;
+
+  std::string path_;
+  Manifest manifest_;
+  std::vector<File> files_;
+  std::vector<Box> tensors_;
+  std::vector<std::vector<size_t>> parts_;           // of each tensor: indices of its boxes
+  std::unordered_map<std::string, size_t> by_path_;  // Box::path() to the tensor
+};
+
+}  // namespace tael

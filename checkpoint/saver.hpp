@@ -1,0 +1,76 @@
+// Saving while training goes on: the state is copied between two steps, and a thread of each rank writes its shard while
+// the next steps run. One save at a time.
+//
+// All functions but the constructor's planning are collective, called between steps. A rank's thread only writes files;
+// that all shards are there is agreed between steps, then rank 0's thread publishes. A save that fails (no space, a
+// limit, a disk that refuses) leaves the checkpoints that were there and is reported by the call that learns of it;
+// training may go on.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/arena.hpp"
+#include "base/check.hpp"
+#include "base/stream.hpp"
+#include "checkpoint/shard_file.hpp"
+#include "checkpoint/store.hpp"
+#include "parallel/comm.hpp"
+
+namespace tael {
+
+// Memory for the copy of what this rank writes; empty boxes for what is not copied.
+std::vector<std::byte*> plan_snapshot(Arena& arena, const std::vector<BoxData>& boxes);
+
+struct SaveResult {
+  int64_t step = 0, tokens = 0;
+  uint64_t bytes = 0;          // of all shards
+  double stall_seconds = 0;    // that the steps waited: the copy, or all of it when nothing was copied
+  double seconds = 0;          // from the copy to the rename
+  std::string warning;         // on rank 0: saved, but old ones could not be deleted
+  std::optional<Error> error;  // nothing was saved, for this reason; the same on all ranks
+};
+
+class CheckpointSaver {
+ public:
+  struct Options {
+    Retention retention = {};
+    std::vector<BoxData> boxes;        // of this rank, in live memory
+    std::vector<std::byte*> snapshot;  // plan_snapshot of them; empty: only save_now is used
+  };
+  CheckpointSaver(CheckpointStore store, Comm& comm, const Stream& stream, Options options);
+  // Waits for this rank's thread; what was not published is left to be swept.
+  ~CheckpointSaver();
+  CheckpointSaver(const CheckpointSaver&) = delete;
+
+  bool busy() const;
+  // Copies the state and begins to write it. `texts` are files that travel along, as {name, content}. REQUIRES !busy().
+  // A failure before anything is written (no space) is the result; otherwise nothing, and poll will tell.
+  std::optional<SaveResult> start(const RunState& state, std::vector<std::pair<std::string, std::string>> texts);
+  // Between two steps: moves the save on, and returns its result when it is over.
+  std::optional<SaveResult> poll();
+  // Waits until the save that goes on is over; nothing when none does.
+  std::optional<SaveResult> finish();
+  // Writes from live memory and returns when it is published.
+  SaveResult save_now(const RunState& state, std::vector<std::pair<std::string, std::string>> texts);
+
+ private:
+  struct Job;
+  std::optional<SaveResult> begin(const RunState& state, std::vector<std::pair<std::string, std::string>> texts,
+                                  bool copied);
+  std::optional<SaveResult> move_on(bool wait);
+  SaveResult over(std::optional<Error> error);
+
+  const CheckpointStore store_;
+  Comm& comm_;
+  const Stream& stream_;
+  const Options options_;
+  std::unique_ptr<Job> job_;
+};
+
+}  // namespace tael

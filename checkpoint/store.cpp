@@ -1,0 +1,137 @@
+#include "checkpoint/store.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include "base/file.hpp"
+#include "checkpoint/checkpoint.hpp"
+
+namespace tael {
+
+namespace {
+
+constexpr std::string_view kStep = "step-", kPrepared = "tmp-", kTrash = "trash-";
+constexpr uint64_t kBeside = uint64_t{4} << 20;  // manifest, metrics and ledger lines that must still fit
+
+// The step that a name stands for, or nothing: names are exactly what name() makes.
+std::optional<int64_t> step_of(const std::string& name) {
+  if (!name.starts_with(kStep)) return std::nullopt;
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [at, error] = std::from_chars(name.data() + kStep.size(), end, step);
+  if (error != std::errc() || at != end || CheckpointStore::name(step) != name) return std::nullopt;
+  return step;
+}
+
+std::vector<std::string> entries(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end; it.increment(error))
+    names.push_back(it->path().filename().string());
+  if (error && error != std::errc::no_such_file_or_directory)
+    fail(Exit::io, "{}: cannot list: {}", directory, error.message());
+  std::ranges::sort(names);
+  return names;
+}
+
+}  // namespace
+
+std::string CheckpointStore::name(int64_t step) { return fmt::format("{}{:08}", kStep, step); }
+
+std::string CheckpointStore::prepared_path(int64_t step, int64_t attempt) const {
+  return fmt::format("{}/{}{}-{}", directory_, kPrepared, step, attempt);
+}
+
+std::vector<int64_t> CheckpointStore::steps() const {
+  std::vector<int64_t> steps;
+  for (const std::string& name : entries(directory_))
+    if (const auto step = step_of(name); step && Checkpoint::is_at(path(*step))) steps.push_back(*step);
+  std::ranges::sort(steps);
+  return steps;
+}
+
+void CheckpointStore::begin(int64_t step, int64_t attempt, uint64_t bytes) const {
+  const uint64_t available = free_bytes(directory_);
+  if (available < bytes + kBeside)
+    fail(Exit::io, "{}: a checkpoint needs {:.1f} MB, the disk has {:.1f} MB left", directory_,
+         static_cast<double>(bytes + kBeside) * 1e-6, static_cast<double>(available) * 1e-6);
+  make_directories(directory_);
+  remove_tree(prepared_path(step, attempt));
+  create_directory(prepared_path(step, attempt));
+}
+
+void CheckpointStore::commit(const Manifest& manifest) const {
+  const RunState& state = manifest.state;
+  const std::string prepared = prepared_path(state.step, state.attempt), final_path = path(state.step);
+  replace_file(prepared + "/" + std::string(kManifestName), manifest.text());
+  sync_directory(prepared);
+  // Of a step that is done again because a newer checkpoint was damaged; the bits are the same.
+  if (path_exists(final_path)) remove(state.step);
+  publish(prepared, final_path);
+  try {
+    write_latest();
+  } catch (const Error&) {
+    // It is a hint: the checkpoint is there, and whoever loads looks for himself.
+  }
+}
+
+void CheckpointStore::write_latest() const {
+  const std::vector<int64_t> all = steps();
+  if (all.empty()) {
+    remove_tree(directory_ + "/latest");
+  } else {
+    replace_file(directory_ + "/latest", name(all.back()) + "\n");
+  }
+}
+
+void CheckpointStore::abandon(int64_t step, int64_t attempt) const noexcept {
+  std::error_code ignored;  // what stays is swept at the next start
+  std::filesystem::remove_all(prepared_path(step, attempt), ignored);
+}
+
+std::string CheckpointStore::set_aside(int64_t step) const {
+  std::string aside = path(step) + ".damaged";
+  remove_tree(aside);
+  publish(path(step), aside);
+  write_latest();
+  return aside;
+}
+
+void CheckpointStore::remove(int64_t step) const {
+  const std::string trash = fmt::format("{}/{}{}", directory_, kTrash, step);
+  remove_tree(trash);
+  publish(path(step), trash);
+  remove_tree(trash);
+}
+
+void CheckpointStore::sweep() const {
+  const std::vector<std::string> names = entries(directory_);
+  for (const std::string& name : names)
+    if (name.starts_with(kPrepared) || name.starts_with(kTrash) || name.ends_with(".tmp"))
+      remove_tree(directory_ + "/" + name);
+  if (!names.empty()) write_latest();
+}
+
+void CheckpointStore::retain(const Retention& retention) const {
+  const std::vector<int64_t> all = steps();
+  std::vector<int64_t> tokens(all.size());
+  if (retention.milestone_interval)
+    for (size_t i = 0; i < all.size(); ++i) tokens[i] = Checkpoint::open(path(all[i])).state().tokens;
+  const std::vector<bool> keep = kept(tokens, retention);
+  for (size_t i = 0; i < all.size(); ++i)
+    if (!keep[i]) remove(all[i]);
+}
+
+std::vector<bool> kept(const std::vector<int64_t>& tokens, const Retention& retention) {
+  std::vector<bool> keep(tokens.size(), false);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    keep[i] = static_cast<int64_t>(tokens.size() - i) <= std::max<int64_t>(retention.keep, 1);
+    if (!retention.milestone_interval) continue;
+    const int64_t interval = tokens[i] / *retention.milestone_interval;
+    if (interval > 0 && (i == 0 || tokens[i - 1] / *retention.milestone_interval < interval)) keep[i] = true;
+  }
+  return keep;
+}
+
+}  // namespace tael

@@ -1,0 +1,59 @@
+// RUN/checkpoints: complete checkpoints under step-00000100, and the protocol by which they appear and go.
+//
+// A checkpoint is made under tmp-STEP-ATTEMPT and renamed when everything in it is on the disk, so that a kill or a
+// power cut at any instant leaves either all of it or nothing; `latest` names the newest for people and scripts, but
+// who loads looks for himself. What is deleted is renamed first, so that no half-deleted checkpoint looks like one.
+// Only the owner of the run directory's lock calls what changes anything (trainer/run_lock.hpp).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/manifest.hpp"
+
+namespace tael {
+
+struct Retention {
+  int64_t keep = 3;  // the newest that stay; at least 1
+  std::optional<int64_t> milestone_interval =
+      std::nullopt;  // tokens: the first checkpoint of each such interval stays for ever
+};
+
+class CheckpointStore {
+ public:
+  explicit CheckpointStore(std::string directory) : directory_(std::move(directory)) {}
+
+  const std::string& directory() const { return directory_; }
+  static std::string name(int64_t step);  // "step-00000100"
+  std::string path(int64_t step) const { return directory_ + "/" + name(step); }
+  // Steps of the complete checkpoints, ascending. A directory that is not there has none.
+  std::vector<int64_t> steps() const;
+
+  // Where the checkpoint of a step is prepared. begin makes it, empty, after Error(io) unless the disk has room for
+  // `bytes` more.
+  std::string prepared_path(int64_t step, int64_t attempt) const;
+  void begin(int64_t step, int64_t attempt, uint64_t bytes) const;
+  // All shards are on the disk: writes the manifest and makes the checkpoint the newest.
+  void commit(const Manifest& manifest) const;
+  void abandon(int64_t step, int64_t attempt) const noexcept;
+
+  // Puts a damaged checkpoint aside, so that its step can be saved again. Returns where it is now.
+  std::string set_aside(int64_t step) const;
+  // Removes what dead attempts left half-done, a stale `latest` included.
+  void sweep() const;
+  // Deletes what `retention` does not keep; never the newest. Reads manifests for the milestones.
+  void retain(const Retention& retention) const;
+
+ private:
+  void remove(int64_t step) const;
+  void write_latest() const;
+
+  std::string directory_;
+};
+
+// Which of these checkpoints `retention` keeps. `tokens` of each, in ascending order of steps.
+std::vector<bool> kept(const std::vector<int64_t>& tokens, const Retention& retention);
+
+}  // namespace tael

@@ -1,0 +1,164 @@
+#include "checkpoint/saver.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "checkpoint/checkpoint.hpp"
+#include "checkpoint/training_state.hpp"
+#include "parallel/comm_threads.hpp"
+#include "tests/harness/random.hpp"
+#include "tests/harness/scratch_directory.hpp"
+
+namespace tael {
+namespace {
+
+using testing::Random;
+using testing::ScratchDirectory;
+
+ModelShape tiny() {
+  ModelShape s;
+  s.vocab_size = 31;
+  s.hidden_size = 8;
+  s.intermediate_size = 12;
+  s.moe_intermediate_size = 4;
+  s.num_hidden_layers = 2;
+  s.num_attention_heads = 2;
+  s.kv_lora_rank = 4;
+  s.qk_nope_head_dim = 4;
+  s.qk_rope_head_dim = 2;
+  s.v_head_dim = 4;
+  s.n_routed_experts = 4;
+  s.n_shared_experts = 1;
+  s.num_experts_per_tok = 2;
+  s.first_k_dense_replace = 1;
+  return s;
+}
+
+// One rank's arrays.
+struct Numbers {
+  Numbers(const ParamTable& table, uint64_t seed) { set(table, seed); }
+  // In place: boxes go on pointing to the numbers.
+  void set(const ParamTable& table, uint64_t seed) {
+    Random random(seed);
+    const auto fill = [&](std::vector<float>& array, int64_t n) {
+      array.resize(static_cast<size_t>(n));
+      for (float& x : array) x = static_cast<float>(random.normal());
+    };
+    for (std::vector<float>* array : {&params, &exp_avg, &exp_avg_sq}) fill(*array, table.size());
+    fill(biases, table.bias_size());
+  }
+  TrainingArrays arrays() {
+    const auto view = [](std::vector<float>& v) { return vec(v.data(), static_cast<int64_t>(v.size())); };
+    return {view(params), view(exp_avg), view(exp_avg_sq), view(biases)};
+  }
+  bool operator==(const Numbers&) const = default;
+  std::vector<float> params, exp_avg, exp_avg_sq, biases;
+};
+
+RunState state_at(int64_t step) {
+  return {.training = true, .step = step, .samples = 4 * step, .tokens = 64 * step, .attempt = 1};
+}
+
+TEST(TrainingBoxes, AreWrittenOnceWhateverTheNumberOfRanks) {
+  const ParamTable table = make_param_table(tiny());
+  for (const int ranks : {1, 2, 3, 8, 200}) {
+    uint64_t bytes = 0;
+    size_t boxes = 0;
+    for (int rank = 0; rank < ranks; ++rank)
+      for (const BoxData& b : training_boxes(table, {}, rank, ranks)) {
+        bytes += b.box.bytes();
+        ++boxes;
+      }
+    EXPECT_EQ(boxes, 3 * table.params.size() + table.gate_biases.size());
+    EXPECT_EQ(bytes, static_cast<uint64_t>(3 * table.size() + table.bias_size()) * sizeof(float));
+  }
+}
+
+class SaverTest : public ::testing::Test {
+ protected:
+  // `ranks` ranks save at steps 1, 2, ... while the numbers change between polls; each must be as it was at its start.
+  void save_in_the_background(int ranks) {
+    const ParamTable table = make_param_table(tiny());
+    const CheckpointStore store(directory_.at("c"));
+    ThreadWorld world(ranks);
+    world.run([&](Comm& comm) {
+      ThreadPool pool(2);
+      const Stream stream(pool, Isa::portable);
+      Numbers live(table, 1);
+      const std::vector<BoxData> boxes = training_boxes(table, live.arrays(), comm.rank(), ranks);
+      Arena measuring = Arena::measuring();
+      plan_snapshot(measuring, boxes);
+      Arena arena("snapshot", measuring.used());
+      CheckpointSaver saver(store, comm, stream,
+                            {.retention = {.keep = 9}, .boxes = boxes, .snapshot = plan_snapshot(arena, boxes)});
+      int64_t step = 0, saved = 0;
+      while (saved < 3) {
+        ++step;
+        live.set(table, static_cast<uint64_t>(step));
+        if (const std::optional<SaveResult> result = saver.poll()) {
+          EXPECT_FALSE(result->error) << result->error->what();
+          ++saved;
+        }
+        if (saver.busy()) continue;
+        EXPECT_FALSE(saver.start(state_at(step), {{"config.yaml", "a: 1\n"}, {"none", ""}}));
+      }
+      const std::optional<SaveResult> last = saver.finish();
+      EXPECT_FALSE(last && last->error);
+    });
+    EXPECT_GE(store.steps().size(), 3u);
+    for (const int64_t step : store.steps()) {
+      const Checkpoint c = Checkpoint::open(store.path(step));
+      c.verify();
+      EXPECT_EQ(c.state(), state_at(step));
+      EXPECT_EQ(c.read_text("config.yaml"), "a: 1\n");
+      EXPECT_EQ(c.read_text("none"), "");
+      Numbers read(table, 99);
+      require_training_state(c, table, true);
+      read_training_state(c, table, read.arrays(), true);
+      EXPECT_TRUE(read == Numbers(table, static_cast<uint64_t>(step))) << step;
+    }
+  }
+  ScratchDirectory directory_;
+};
+
+TEST_F(SaverTest, OneRank) { save_in_the_background(1); }
+TEST_F(SaverTest, ThreeRanks) { save_in_the_background(3); }
+
+TEST_F(SaverTest, AFailureLeavesWhatWasThereAndTrainingGoesOn) {
+  const ParamTable table = make_param_table(tiny());
+  const CheckpointStore store(directory_.at("c"));
+  ThreadWorld world(2);
+  world.run([&](Comm& comm) {
+    ThreadPool pool(1);
+    const Stream stream(pool, Isa::portable);
+    Numbers live(table, 1);
+    const std::vector<BoxData> boxes = training_boxes(table, live.arrays(), comm.rank(), 2);
+    CheckpointSaver saver(store, comm, stream, {.boxes = boxes, .snapshot = {}});
+    EXPECT_FALSE(saver.save_now(state_at(1), {}).error);
+    // Another program's file lies where rank 1 wants to write: begin empties the directory, so it comes right after.
+    comm.barrier();
+    if (comm.rank() == 0) {
+      std::filesystem::create_directory(directory_.at("elsewhere"));
+      std::filesystem::rename(store.directory(), directory_.at("kept"));
+      directory_.write("c", "not a directory");
+    }
+    comm.barrier();
+    const SaveResult failed = saver.save_now(state_at(2), {});
+    ASSERT_TRUE(failed.error);
+    EXPECT_EQ(failed.error->code(), Exit::io);
+    EXPECT_FALSE(saver.busy());
+    comm.barrier();
+    if (comm.rank() == 0) {
+      std::filesystem::remove(store.directory());
+      std::filesystem::rename(directory_.at("kept"), store.directory());
+    }
+    comm.barrier();
+    EXPECT_FALSE(saver.save_now(state_at(3), {}).error);
+  });
+  EXPECT_EQ(store.steps(), (std::vector<int64_t>{1, 3}));
+}
+
+}  // namespace
+}  // namespace tael

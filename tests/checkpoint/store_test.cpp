@@ -1,0 +1,120 @@
+#include "checkpoint/store.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/file.hpp"
+#include "checkpoint/checkpoint.hpp"
+#include "checkpoint/shard_file.hpp"
+#include "tests/harness/random.hpp"
+#include "tests/harness/scratch_directory.hpp"
+
+namespace tael {
+namespace {
+
+using testing::error_of;
+using testing::Random;
+using testing::ScratchDirectory;
+
+class StoreTest : public ::testing::Test {
+ protected:
+  void save(int64_t step, int64_t attempt = 1, float value = 1) {
+    const Box box = Box::whole(StateKind::weight, "w", DType::f32, {1});
+    store_.begin(step, attempt, 1000);
+    Manifest manifest = write_shard(store_.prepared_path(step, attempt), {.step = step}, {{box, &value}});
+    manifest.state = {.training = true, .step = step, .tokens = step * 100, .attempt = attempt};
+    store_.commit(manifest);
+  }
+  std::string latest() const { return read_file(store_.directory() + "/latest"); }
+
+  ScratchDirectory directory_;
+  const CheckpointStore store_{directory_.at("run/checkpoints")};
+};
+
+TEST_F(StoreTest, ACheckpointIsCompleteOrAbsent) {
+  EXPECT_TRUE(store_.steps().empty());
+  store_.begin(5, 1, 1000);
+  EXPECT_TRUE(store_.steps().empty());
+  store_.abandon(5, 1);
+  EXPECT_FALSE(path_exists(store_.prepared_path(5, 1)));
+  save(100);
+  save(5);
+  EXPECT_EQ(store_.steps(), (std::vector<int64_t>{5, 100}));
+  EXPECT_EQ(latest(), "step-00000100\n");
+  EXPECT_EQ(CheckpointStore::name(123'456'789), "step-123456789");
+}
+
+TEST_F(StoreTest, TooLittleSpaceIsSaidBeforeAnythingIsWritten) {
+  const std::string message = error_of(Exit::io, [&] { store_.begin(1, 1, uint64_t{1} << 62); });
+  EXPECT_NE(message.find("a checkpoint needs"), std::string::npos) << message;
+  EXPECT_FALSE(path_exists(store_.directory()));
+}
+
+TEST_F(StoreTest, WhatDeadAttemptsLeftIsSwept) {
+  save(1);
+  store_.begin(2, 1, 1000);
+  directory_.write("run/checkpoints/tmp-2-1/shard-00000.h5", "half");
+  std::filesystem::create_directory(store_.directory() + "/trash-7");
+  directory_.write("run/checkpoints/latest.tmp", "x");
+  directory_.write("run/checkpoints/latest", "step-00000099\n");
+  directory_.write("run/checkpoints/notes.txt", "mine");
+  std::filesystem::create_directory(store_.directory() + "/step-3");  // not a name of ours
+  std::filesystem::create_directory(store_.path(4));                  // no manifest
+  store_.sweep();
+  EXPECT_EQ(store_.steps(), std::vector<int64_t>{1});
+  EXPECT_EQ(latest(), "step-00000001\n");
+  EXPECT_FALSE(path_exists(store_.directory() + "/tmp-2-1"));
+  EXPECT_FALSE(path_exists(store_.directory() + "/trash-7"));
+  EXPECT_TRUE(path_exists(store_.directory() + "/notes.txt"));
+  EXPECT_TRUE(path_exists(store_.directory() + "/step-3"));
+}
+
+TEST_F(StoreTest, ADamagedOneIsPutAsideAndItsStepSavedAgain) {
+  save(1);
+  save(2);
+  EXPECT_EQ(store_.set_aside(2), store_.path(2) + ".damaged");
+  EXPECT_EQ(store_.steps(), std::vector<int64_t>{1});
+  EXPECT_EQ(latest(), "step-00000001\n");
+  save(2, 2, 7);
+  EXPECT_EQ(Checkpoint::open(store_.path(2)).state().attempt, 2);
+  save(2, 3, 8);  // over one that is there
+  EXPECT_EQ(Checkpoint::open(store_.path(2)).state().attempt, 3);
+}
+
+TEST_F(StoreTest, KeepsTheNewestAndTheMilestones) {
+  for (int64_t step = 1; step <= 9; ++step) save(step);
+  store_.retain({.keep = 2, .milestone_interval = 300});  // tokens: 100 a step
+  EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 6, 8, 9}));
+  store_.retain({.keep = 1});
+  EXPECT_EQ(store_.steps(), std::vector<int64_t>{9});
+}
+
+TEST(Retention, AlwaysKeepsTheNewestAndNeverForgetsAMilestone) {
+  Random random(11);
+  for (int trial = 0; trial < 2000; ++trial) {
+    const Retention retention{.keep = 1 + random.below(4), .milestone_interval = 1 + random.below(500)};
+    std::vector<int64_t> there, milestones;
+    int64_t tokens = 0, reached = 0;
+    for (int save = 0; save < 30; ++save) {
+      tokens += 1 + random.below(300);
+      there.push_back(tokens);
+      if (tokens / *retention.milestone_interval > reached) {
+        reached = tokens / *retention.milestone_interval;
+        milestones.push_back(tokens);
+      }
+      const std::vector<bool> keep = kept(there, retention);
+      std::vector<int64_t> left;
+      for (size_t i = 0; i < there.size(); ++i)
+        if (keep[i]) left.push_back(there[i]);
+      there = left;
+      ASSERT_EQ(there.back(), tokens);
+      ASSERT_TRUE(std::ranges::includes(there, milestones));
+      ASSERT_LE(there.size(), milestones.size() + static_cast<size_t>(retention.keep));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tael
