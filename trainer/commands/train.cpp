@@ -31,6 +31,12 @@ using Steady = std::chrono::steady_clock;
 
 double seconds_since(Steady::time_point start) { return std::chrono::duration<double>(Steady::now() - start).count(); }
 
+std::vector<std::string> digests_of(const std::vector<TokenShard>& shards) {
+  std::vector<std::string> digests;
+  for (const TokenShard& shard : shards) digests.push_back(to_hex(shard.info().digest));
+  return digests;
+}
+
 // The peak of all ranks together, measured by all at once, as they will compete in training. FLOP/s of one rank.
 double measured_peak(Run& run) {
   run.comm.barrier();
@@ -87,11 +93,13 @@ class Training {
     peak_ = measured_peak(run_);
     const std::vector<std::string> hosts = run_.comm.all_gather_text(host_name());
     agreed_by(run_.comm, console_ != nullptr, [&] {
-      record_.emplace(
-          run_.loaded,
-          Environment{
-              .command = options_.command, .hosts = hosts, .execution = run_.execution, .ranks = run_.comm.size()},
-          Clock::now());
+      record_.emplace(run_.loaded,
+                      Environment{.command = options_.command,
+                                  .hosts = hosts,
+                                  .execution = run_.execution,
+                                  .ranks = run_.comm.size(),
+                                  .data = digests_of(run_.train_shards)},
+                      Clock::now());
       report_status("running");
     });
     if (console_ != nullptr) print_peak(*console_, run_, peak_);
