@@ -38,8 +38,9 @@ void require_memory(size_t bytes, int ranks, std::string_view what, std::string_
   constexpr double kMib = 1 << 20;
   const size_t available = available_bytes(), needed = bytes * static_cast<size_t>(ranks);
   if (available == 0 || needed <= available) return;
-  fail(Exit::bad_config, "{} does not fit: {} rank{} on this host need {:.0f} MiB, {:.0f} MiB are free; {}", what,
-       ranks, ranks == 1 ? "" : "s", static_cast<double>(needed) / kMib, static_cast<double>(available) / kMib, advice);
+  fail(Exit::bad_config, "{} does not fit: {} rank{} on this host need{} {:.0f} MiB, {:.0f} MiB are free; {}", what,
+       ranks, ranks == 1 ? "" : "s", ranks == 1 ? "s" : "", static_cast<double>(needed) / kMib,
+       static_cast<double>(available) / kMib, advice);
 }
 
 double multiply_add_peak(const Stream& stream) {

@@ -29,7 +29,7 @@ class Record {
   const std::string& lock_note() const { return lock_.note(); }
   bool owned() const { return lock_.owned(); }
   const RunDirectory& directory() const { return directory_; }
-  Ledger& ledger() { return *ledger_; }
+  Ledger& ledger() const { return *ledger_; }
 
   // Where the attempt begins is known: opens what shows steps. `step`: the last one done.
   void begin_at(int64_t step);

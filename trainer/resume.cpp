@@ -21,17 +21,17 @@ template <class... Args>
        fmt::format(format, std::forward<Args>(args)...));
 }
 
-std::vector<std::string> digests_of(const std::vector<TokenShard>& shards) {
-  std::vector<std::string> digests;
-  for (const TokenShard& shard : shards) digests.push_back(to_hex(shard.info().digest));
-  return digests;
-}
-
 LoadedConfig stored_config(const Checkpoint& checkpoint) {
   return load_config_text(checkpoint.read_text(kConfigText), checkpoint.path() + "/" + kConfigText, {}, {});
 }
 
 }  // namespace
+
+std::vector<std::string> data_digests(const std::vector<TokenShard>& shards) {
+  std::vector<std::string> digests;
+  for (const TokenShard& shard : shards) digests.push_back(to_hex(shard.info().digest));
+  return digests;
+}
 
 RunState run_state(const Run& run, const Progress& progress, int64_t attempt, const CostSeconds& ledger) {
   RunState s;
@@ -45,7 +45,7 @@ RunState run_state(const Run& run, const Progress& progress, int64_t attempt, co
   s.reduction_segments = run.config.parallelism.segments();
   s.sample_order = kSampleOrder;
   s.tokenizer = tokenizer_of(run.train_shards);
-  s.data = digests_of(run.train_shards);
+  s.data = data_digests(run.train_shards);
   for (size_t k = 0; k < kCostKinds; ++k) {
     const auto kind = static_cast<CostKind>(k);
     if (ledger[kind] != 0) s.ledger.emplace(name_of(kind), ledger[kind]);
@@ -70,7 +70,7 @@ void require_same_run(const Checkpoint& checkpoint, const Run& run) {
   if (s.seed != run.config.run.seed) refuse(checkpoint, "run.seed", "{} then, {} now", s.seed, run.config.run.seed);
   const std::string tokenizer = tokenizer_of(run.train_shards);
   if (s.tokenizer != tokenizer) refuse(checkpoint, "data.tokenizer", "'{}' then, '{}' now", s.tokenizer, tokenizer);
-  const std::vector<std::string> data = digests_of(run.train_shards);
+  const std::vector<std::string> data = data_digests(run.train_shards);
   if (s.data.size() != data.size())
     refuse(checkpoint, "data.train", "{} shards then, {} now", s.data.size(), data.size());
   for (size_t i = 0; i < data.size(); ++i) {

@@ -16,6 +16,8 @@ namespace tael {
 inline constexpr const char* kConfigText = "config.yaml";  // resolved
 inline constexpr const char* kModelText = "config.json";   // as Hugging Face has it
 
+// The identity of the data: the digests of shards, in order.
+std::vector<std::string> data_digests(const std::vector<TokenShard>& shards);
 // What is saved beside the tensors. `ledger` by kind: what the run has cost until now.
 RunState run_state(const Run& run, const Progress& progress, int64_t attempt, const CostSeconds& ledger);
 std::vector<std::pair<std::string, std::string>> checkpoint_texts(const LoadedConfig& loaded);

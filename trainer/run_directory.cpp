@@ -30,6 +30,17 @@ std::string build_line() {
   return fmt::format("tael {}, {}, gcc {}, commit {}", TAEL_VERSION, TAEL_BUILD_TYPE, __VERSION__, TAEL_COMMIT);
 }
 
+std::optional<std::vector<std::string>> read_data_digests(const std::string& run_directory) {
+  const std::string path = run_directory + "/env.json";
+  if (!path_exists(path)) return std::nullopt;
+  const auto document = JsonDocument::parse(read_file(path, uint64_t{64} << 20, Exit::bad_data), path);
+  const Json* data = document.root().find("data");
+  if (data == nullptr) return std::nullopt;
+  std::vector<std::string> digests;
+  for (const Json& digest : data->items()) digests.push_back(digest.as_string());
+  return digests;
+}
+
 RunDirectory::Found RunDirectory::look(const std::string& path) {
   struct stat info {};
   if (lstat(path.c_str(), &info) != 0) {
@@ -64,6 +75,9 @@ void RunDirectory::describe(const LoadedConfig& loaded, const Environment& envir
   if (!environment.job.empty()) json.field("job", environment.job);
   json.key("hosts").begin_array();
   for (const std::string& host : environment.hosts) json.value(host);
+  json.end_array();
+  json.key("data").begin_array();
+  for (const std::string& digest : environment.data) json.value(digest);
   json.end_array();
   json.key("command").begin_array();
   for (const std::string& word : environment.command) json.value(word);

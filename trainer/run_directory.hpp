@@ -1,6 +1,7 @@
 // RUN/: what a run leaves behind. Made by rank 0 when everything else is ready; from then on it is the record.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,12 +16,16 @@ struct Environment {
   std::vector<std::string> hosts;  // one per rank
   Execution execution;
   int ranks = 1;
-  std::string job = {};  // the scheduler's number of the job; empty: none
+  std::vector<std::string> data;  // digests of the training shards, in the order of data.train
+  std::string job = {};           // the scheduler's number of the job; empty: none
 };
 
 std::string host_name();
 std::string cpu_model();
 std::string build_line();  // "tael 0.1.0, Release, gcc 12.2.0, commit ..."
+
+// The digests that a run's env.json has; nothing: there is no such file, or it says nothing of data.
+std::optional<std::vector<std::string>> read_data_digests(const std::string& run_directory);
 
 class RunDirectory {
  public:

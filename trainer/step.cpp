@@ -131,8 +131,11 @@ StepReport train_step(Run& run, Progress& progress) {
     report.max_violation = worst;
     if (const Mat<float> bias = run.bias_LE()) {
       update_expert_bias(bias, buffers.counts_LE, config.router.bias_update_rate.at(tokens_before));
-      for (int64_t i = 0; i < bias.size(); ++i)
-        largest = std::max(largest, std::abs(static_cast<double>(bias.data[i])));
+      for (int64_t i = 0; i < bias.size(); ++i) {
+        const double size = std::abs(static_cast<double>(bias.data[i]));
+        largest = std::isnan(size) || size > largest ? size : largest;  // a NaN is not passed over
+        if (std::isnan(largest)) break;
+      }
       report.bias_abs_max = largest;
     }
   }

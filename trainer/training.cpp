@@ -54,9 +54,9 @@ Budget::Estimates estimates(const Run& run, double peak, std::optional<double> s
 
 }  // namespace
 
-Training::Training(Run& run, const TrainingOptions& options, Console* console)
+Training::Training(Run& run, const TrainingSetup& setup, Console* console)
     : run_(run),
-      options_(options),
+      setup_(setup),
       console_(console),
       store_(run.config.run.dir + "/checkpoints"),
       budget_(limit_of(run.config), {}) {}
@@ -68,8 +68,8 @@ Exit Training::operator()() {
   run_.comm.all_reduce({&age, 1}, ReduceOp::max);
   began_ = run_.clock.now() - static_cast<double>(age) * 1e-9;
   peak_ = measured_peak(run_);
-  budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, options_.predicted_step_seconds));
-  if (!options_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
+  budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, setup_.predicted_step_seconds));
+  if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
   take_directory();
   try {
     choose_beginning();
@@ -81,6 +81,8 @@ Exit Training::operator()() {
     throw;
   }
 }
+
+double Training::spent_before() const { return record_ ? record_->ledger().before().sum() : 0; }
 
 double Training::spent_now() const { return spent_before() + run_.comm.size() * (run_.clock.now() - began_); }
 
@@ -100,11 +102,12 @@ void Training::take_directory() {
   const std::vector<std::string> hosts = run_.comm.all_gather_text(host_name());
   agreed_by(run_.comm, console_ != nullptr, [&] {
     record_.emplace(run_.loaded,
-                    Environment{.command = options_.command,
+                    Environment{.command = setup_.command,
                                 .hosts = hosts,
                                 .execution = run_.execution,
                                 .ranks = run_.comm.size(),
-                                .job = options_.job},
+                                .data = data_digests(run_.train_shards),
+                                .job = setup_.job},
                     run_.clock, began_);
     store_.sweep();
     attempt_ = record_->attempt();
@@ -125,9 +128,9 @@ bool Training::resume_from(const std::string& path) {
       changes = changed_since(*checkpoint, run_.loaded);
     });
   } catch (const AgreedError& error) {
-    if (error.code() != Exit::bad_data || options_.branch_from) throw;
+    if (error.code() != Exit::bad_data || setup_.branch_from) throw;
     agreed_by(run_.comm, console_ != nullptr, [&] {
-      const std::string aside = store_.set_aside(*std::ranges::max_element(store_.steps()));
+      const std::string aside = store_.set_aside(store_.steps().back());
       warn(fmt::format("{}; it is put aside as {}", error.what(), aside));
     });
     return false;
@@ -145,14 +148,14 @@ bool Training::resume_from(const std::string& path) {
       record_->event(progress_.step, tokens(), text);
     }
   });
-  saved_step_ = options_.branch_from ? -1 : progress_.step;
+  saved_step_ = setup_.branch_from ? -1 : progress_.step;
   return true;
 }
 
 void Training::choose_beginning() {
   bool resumed = false;
-  if (options_.branch_from) {
-    resumed = resume_from(*options_.branch_from);
+  if (setup_.branch_from) {
+    resumed = resume_from(*setup_.branch_from);
   } else {
     while (!resumed) {
       int64_t newest = -1;
@@ -204,7 +207,7 @@ Training::Border Training::border(bool last) {
   const CostSeconds mine = run_.clock.seconds();
   for (size_t k = 0; k < kCostKinds; ++k) sums[k] = static_cast<int64_t>(mine.of[k] * 1e9);
   int64_t &stop = sums[kCostKinds], &over = sums[kCostKinds + 1], &dislodged = sums[kCostKinds + 2];
-  stop = options_.stop != nullptr && *options_.stop != 0 ? 1 : 0;
+  stop = setup_.stop != nullptr && *setup_.stop != 0 ? 1 : 0;
   if (record_) {
     if (record_->directory().stop_requested()) stop = 1;
     if (!record_->owned()) dislodged = 1;
@@ -332,7 +335,7 @@ void Training::save_if_due() {
 }
 
 void Training::tell(const SaveResult& result) {
-  budget_.save_took(result.seconds * run_.comm.size());
+  budget_.save_took(result.busy_seconds * run_.comm.size());
   if (result.error) {
     ++failed_saves_;
     const bool stop = run_.config.checkpoint.on_error == OnSaveError::stop || failed_saves_ >= kMostFailedSaves;

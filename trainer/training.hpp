@@ -18,7 +18,7 @@
 
 namespace tael {
 
-struct TrainingOptions {
+struct TrainingSetup {
   std::vector<std::string> command;                  // as it was typed, for env.json
   std::string job;                                   // the scheduler's number of it
   std::optional<std::string> branch_from;            // a checkpoint that a new run starts from
@@ -31,7 +31,7 @@ struct TrainingOptions {
 class Training {
  public:
   // `console` on rank 0, else nullptr. All outlive the training.
-  Training(Run& run, const TrainingOptions& options, Console* console);
+  Training(Run& run, const TrainingSetup& setup, Console* console);
 
   // Collective. 0: all steps are done; 75: stopped on request, 76: the budget is used up, each with a complete
   // checkpoint. Throws Error otherwise.
@@ -66,7 +66,7 @@ class Training {
   void record_failure(const Error& error);
   void report_status(const char* state);
 
-  double spent_before() const { return record_ ? record_->ledger().before().sum() : 0; }
+  double spent_before() const;
   double spent_now() const;  // device-seconds of all attempts, as rank 0 knows it
   double seconds_left() const { return step_seconds_ * static_cast<double>(run_.steps - progress_.step); }
   int64_t tokens() const { return progress_.tokens(run_.config); }
@@ -76,7 +76,7 @@ class Training {
   void warn(const std::string& text);
 
   Run& run_;
-  const TrainingOptions options_;
+  const TrainingSetup setup_;
   Console* const console_;
   std::optional<Record> record_;
   std::unique_ptr<CheckpointSaver> saver_;

@@ -89,12 +89,12 @@ int run_train(const TrainOptions& options, Comm& comm) {
     if (console) console->fact("dry run", "everything checked; nothing was written");
     return 0;
   }
-  TrainingOptions training{.command = options.command,
-                           .job = options.job,
-                           .branch_from = std::nullopt,
-                           .in_existing_run = facts[0] != 0,
-                           .stop = options.interrupted,
-                           .predicted_step_seconds = options.predicted_step_seconds};
+  TrainingSetup training{.command = options.command,
+                         .job = options.job,
+                         .branch_from = std::nullopt,
+                         .in_existing_run = facts[0] != 0,
+                         .stop = options.interrupted,
+                         .predicted_step_seconds = options.predicted_step_seconds};
   if (options.resume != "auto" && options.resume != "never") training.branch_from = options.resume;
   return static_cast<int>(Training(run, training, console ? &*console : nullptr)());
 }

@@ -26,7 +26,7 @@ struct TrainOptions {
   std::string job;                                              // the scheduler's number of this job
   TimeSource time = monotonic_time();                           // costs go by it
   double began = process_start();                               // of the job, on its scale
-  std::optional<double> predicted_step_seconds = std::nullopt;  // TrainingOptions
+  std::optional<double> predicted_step_seconds = std::nullopt;  // TrainingSetup
 };
 
 // Collective. Returns 0 after the last step, 75 when it was stopped by STOP or a signal, 76 at the end of the budget, the
