@@ -3,6 +3,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -70,6 +71,14 @@ double process_start() {
   const double ticks = fields ? std::stod(field) : 0;
   const double age = seconds_of(CLOCK_BOOTTIME) - ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
   return ticks > 0 && age > 0 ? now - age : now;
+}
+
+double job_start(const std::string& seconds_since_1970) {
+  constexpr double kLongest = 86400;  // between the start of a job's script and the program's
+  char* end = nullptr;
+  const double started = std::strtod(seconds_since_1970.c_str(), &end), process = process_start();
+  const double age = seconds_of(CLOCK_REALTIME) - started, at = seconds_of(CLOCK_MONOTONIC) - age;
+  return *end == '\0' && age > 0 && at < process && process - at < kLongest ? at : process;
 }
 
 CostClock::CostClock(TimeSource now, double since, CostKind kind)

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
 
 namespace tael {
@@ -47,6 +48,9 @@ using TimeSource = std::function<double()>;
 TimeSource monotonic_time();
 // When this process began, on that scale (to a hundredth of a second).
 double process_start();
+// When the job began that this process belongs to, from what its script wrote down: seconds since 1970. The process's
+// start where that makes no sense (a clock that was set, another day).
+double job_start(const std::string& seconds_since_1970);
 
 // Of one rank. `current` may be asked by another thread; all else by the rank's own.
 class CostClock {
