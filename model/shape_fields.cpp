@@ -229,34 +229,6 @@ void describe(ModelFields& fields, FieldVisitor& v) {
   v.field("eos_token_id", s.eos_token_id, NullIs{size_or_none, 1}, "Carried to config.json of the trained model.");
   v.field("quantization_config", fields.fp8_weights, QuantizationKind{},
           "How released weights are stored; no effect on a model trained from scratch.", FieldUse::input_only);
-  constexpr std::pair<const char*, const char*> kOtherNames[] = {
-      {"num_layers", "num_hidden_layers"},
-      {"ffn_hidden_size", "intermediate_size"},
-      {"moe_ffn_hidden_size", "moe_intermediate_size"},
-      {"num_experts", "n_routed_experts"},
-      {"moe_router_topk", "num_experts_per_tok"},
-      {"moe_router_num_groups", "n_group"},
-      {"moe_router_group_topk", "topk_group"},
-      {"moe_router_topk_scaling_factor", "routed_scaling_factor"},
-      {"moe_router_score_function", "scoring_func"},
-      {"mtp_num_layers", "num_nextn_predict_layers"},
-      {"rotary_base", "rope_theta"},
-      {"norm_epsilon", "rms_norm_eps"},
-      {"init_method_std", "initializer_range"},
-      {"dim", "hidden_size"},
-      {"inter_dim", "intermediate_size"},
-      {"moe_inter_dim", "moe_intermediate_size"},
-      {"n_layers", "num_hidden_layers"},
-      {"n_dense_layers", "first_k_dense_replace"},
-      {"n_heads", "num_attention_heads"},
-      {"num_shared_experts", "n_shared_experts"},
-      {"top_k", "num_experts_per_tok"},
-      {"n_expert_groups", "n_group"},
-      {"n_limited_groups", "topk_group"},
-      {"score_func", "scoring_func"},
-      {"route_norm", "norm_topk_prob"},
-      {"route_scale", "routed_scaling_factor"}};
-  for (const auto& [other, name] : kOtherNames) v.alias(other, name);
   v.constant("hidden_act", "silu", "the only activation that is built");
   v.constant("attention_bias", "false", "the only form that is built");
   v.constant("mlp_bias", "false", "the only form that is built");
@@ -289,7 +261,7 @@ class ShapeCheck {
     const std::string message = fmt::format(format, std::forward<Args>(args)...);
     const Origin origin = reading_.origin(key(name));
     if (!origin.source) fail(Exit::bad_config, "{}: {}", key(name), message);
-    fail_at(origin, "{}: {}", key(name), message);
+    fail_at(origin, "{}: {}", reading_.in_words(key(name)), message);
   }
 
   void dimensions_are_given() const {

@@ -1,8 +1,12 @@
 #include "trainer/config.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
+
+#include "trainer/config_names.hpp"
 
 namespace tael {
 
@@ -154,8 +158,11 @@ class Loader {
     if (file.empty()) {
       const std::vector<std::string_view> names(known.begin(), known.end());
       const std::string_view near = nearest_of(wanted, names);
+      const bool is_near = !near.empty() && 2 * edit_distance(wanted, near) <= near.size();
       fail_at(name.origin, "model.preset: there is no preset {}{}", in_words(name),
-              near.empty() ? std::string() : fmt::format("; the nearest is {}", near));
+              is_near         ? fmt::format("; the nearest is {}", near)
+              : names.empty() ? std::string()
+                              : fmt::format("; there are {}", fmt::join(names, ", ")));
     }
     const ConfigNode root = load_yaml(file);
     for (const ConfigNode& key : root.keys) {
@@ -185,7 +192,11 @@ LoadedConfig finished(Loader& loader, const std::vector<std::string>& overrides)
 }  // namespace
 
 const Schema& config_schema() {
-  static const Schema schema = schema_of(Config{});  // constant: the description of the language
+  static const Schema schema = [] {  // constant: the description of the language
+    Schema made = schema_of(Config{});
+    made.other_names = other_programs_names();
+    return made;
+  }();
   return schema;
 }
 
@@ -203,13 +214,13 @@ LoadedConfig load_config_text(std::string_view text, const std::string& name, co
   return finished(loader, overrides);
 }
 
-std::string resolved_yaml(const LoadedConfig& loaded, bool with_origins) {
+std::string resolved_yaml(const LoadedConfig& loaded) {
   std::string text = "schema: 1\n";
   if (!loaded.config.model.preset.empty()) {
     text += fmt::format("# model: from the preset {}, {} of its keys changed\n", loaded.config.model.preset,
                         loaded.preset_deviations.size());
   }
-  return text + to_yaml(write_fields(loaded.config), with_origins ? &loaded.reading : nullptr);
+  return text + to_yaml(write_fields(loaded.config));
 }
 
 std::vector<FieldDifference> changes_from_defaults(const Config& config) {

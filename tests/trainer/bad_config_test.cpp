@@ -63,7 +63,7 @@ TEST(BadConfig, Texts) {
       {"model: {seq_length: 4}",
        "78: t.yaml:1:9: model.seq_length: unknown key; the nearest known one is training.seq_length"},
       {"router: {aux_loss: {alpha: 1}}",
-       "78: t.yaml:1:21: router.aux_loss.alpha: unknown key; the nearest known one is router.aux_loss.type"},
+       "78: t.yaml:1:21: router.aux_loss.alpha: unknown key; give router.aux_loss.coeff instead: the papers' alpha"},
       {"schema: 2", "78: t.yaml:1:9: schema: expected 1 (the only version of this language), got 2"},
       {"run: runs/first", "78: t.yaml:1:6: run: expected a map of keys, got runs/first"},
       {"run: {seed: \"1234\"}", "78: t.yaml:1:13: run.seed: expected a whole number at least 0, got \"1234\""},
@@ -372,7 +372,8 @@ TEST(BadConfig, TheCommandLine) {
       refusal(kGood, {"optimizer.lr=[1"}, 1),
       "78: command line: optimizer.lr: \"[1\" is not a value in YAML's flow style; quote text that holds []{},:#");
   EXPECT_EQ(refusal(kGood, {"model.preset=gpt"}, 1),
-            "78: command line: model.preset: there is no preset gpt; the nearest is kimi_k2");
+            "78: command line: model.preset: there is no preset gpt; there are deepseek_v2, deepseek_v2_lite, "
+            "deepseek_v3, deepseek_v3_small, deepseek_v3_tiny, kimi_k2, moonlight");
 }
 
 TEST(BadConfig, FilesThatAreNotThere) {

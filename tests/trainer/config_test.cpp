@@ -137,7 +137,7 @@ TEST(Config, TheResolvedFileReadsBackTheSame) {
     const std::string text = resolved_yaml(first);
     const LoadedConfig second = load(text);
     EXPECT_TRUE(differences(write_fields(first.config), write_fields(second.config)).empty()) << text;
-    const LoadedConfig third = load(resolved_yaml(first, true));
+    const LoadedConfig third = load(config_show({.config = name, .overrides = {}, .origin = true, .search = kSearch}));
     EXPECT_TRUE(differences(write_fields(first.config), write_fields(third.config)).empty());
     check_config(second);
   }
@@ -152,8 +152,6 @@ TEST(Config, OriginsNameFileAndLine) {
   EXPECT_EQ(loaded.reading.origin("optimizer.lr").str(), file + ":2:17");
   EXPECT_EQ(loaded.reading.origin("optimizer.clip_grad").str(), "command line");
   EXPECT_EQ(loaded.reading.origin("optimizer.weight_decay").str(), "default");
-  const std::string text = resolved_yaml(loaded, true);
-  EXPECT_NE(text.find("  lr: 0.001  # " + file + ":2:17\n"), std::string::npos) << text;
 }
 
 TEST(Config, LayersReplaceEachOtherInOrder) {

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
-#include <utility>
 
 #include "base/file.hpp"
 #include "base/hash.hpp"
@@ -263,11 +262,7 @@ int run_train(const TrainOptions& options, Comm& comm) {
     if (options.profile) fail(Exit::missing_resource, "tael train --profile is not built yet");
     if (options.resume != "auto" && options.resume != "never")
       fail(Exit::bad_config, "--resume {}: starting from a checkpoint is not built yet; auto or never", options.resume);
-    LoadedConfig config = load_config(options.config, options.overrides, options.search);
-    check_config(config);
-    check_built(config);
-    check_world(config, comm.size());
-    return config;
+    return load_run_config(options.config, options.overrides, options.search, comm.size());
   });
   agreed_by(comm, comm.rank() == 0, [&] {
     RunDirectory::require_absent(loaded.config.run.dir);
@@ -282,10 +277,7 @@ int run_train(const TrainOptions& options, Comm& comm) {
                                    .mtp = loaded.config.model.shape.num_nextn_predict_layers > 0,
                                    .experts = loaded.config.model.shape.n_routed_experts > 0});
     console->fact("tael", build_line());
-    for (const std::string& note : config_notes(loaded)) console->fact("config", note);
-    constexpr size_t kColumns = 110;
-    std::string_view name = "changed";
-    for (const std::string& line : changed_settings(loaded, kColumns)) console->fact(std::exchange(name, ""), line);
+    print_config(*console, loaded);
   }
   Run run(loaded, comm);
   if (console) print_start(*console, run);
