@@ -213,17 +213,21 @@ class FieldReaderImpl final : public FieldVisitor {
               written(join(path_, b)));
     }
     if (has_first) {
-      reading_.origins.erase(join(path_, b));
+      forget(join(path_, b));
       return Given::first;
     }
     if (has_second) {
-      reading_.origins.erase(join(path_, a));
+      forget(join(path_, a));
       return Given::second;
     }
     return Given::neither;
   }
 
  private:
+  void forget(const std::string& path) {
+    reading_.origins.erase(path);
+    reading_.written.erase(path);
+  }
   std::string written(const std::string& path) const {
     const auto other = written_.find(path);
     return other == written_.end() ? path : other->second;

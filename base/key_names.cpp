@@ -274,43 +274,55 @@ size_t shared_length(std::string_view a, std::string_view b) {
   return shared;
 }
 
-// From 0 to 1: how much alike two names are, by letters or by words, whichever says more.
-double likeness(std::string_view name, std::string_view other) {
-  const auto longest = static_cast<double>(std::max(name.size(), other.size()));
-  const double letters = 1.0 - static_cast<double>(edit_distance(name, other)) / longest;
-  const double words =
-      2.0 * static_cast<double>(shared_length(name, other)) / static_cast<double>(name.size() + other.size());
-  return std::max(letters, 0.9 * words);  // of equals, the one that is a slip of the pen
+double by_letters(std::string_view name, std::string_view known) {
+  const auto longest = static_cast<double>(std::max(name.size(), known.size()));
+  return 1.0 - static_cast<double>(edit_distance(name, known)) / longest;
+}
+
+// From 0 to 1: how much alike a name is to a known one, by letters or by words, whichever says more. A part of a known
+// name is nearly that name: "warmup" for "warmup_steps".
+double likeness(std::string_view name, std::string_view known) {
+  const auto length = static_cast<double>(name.size()), of_known = static_cast<double>(known.size());
+  const auto shared = static_cast<double>(shared_length(name, known));
+  const double words = 0.7 * shared / length + 0.2 * shared / of_known;  // of equals, the slip of the pen
+  return std::max(by_letters(name, known), words);
 }
 
 }  // namespace
 
 std::string nearest_key(const Schema& schema, std::string_view here, std::string_view name) {
-  constexpr size_t kLongest = 100;      // a key of a megabyte costs no more than a long name
-  constexpr double kNear = 0.55;        // below it two names have no more in common than any two
-  constexpr double kSameSection = 0.2;  // a slip here is likelier than the wrong section
-  constexpr double kAlias = -0.02;      // our own name, where both are as near
+  constexpr size_t kLongest = 100;  // a key of a megabyte costs no more than a long name
+  // Below these two names have no more in common than any two; a slip here is likelier than the wrong section.
+  constexpr double kNearHere = 0.5, kNearElsewhere = 0.7, kHere = 0.2;
+  constexpr double kAlias = -0.02;  // our own name, where both are as near
   const std::string wanted = with_underscores(name.substr(0, kLongest));
+  if (wanted.empty()) return {};
   std::string_view best;
-  double most = kNear;
-  const auto offer = [&](std::string_view candidate, std::string_view key, std::string_view section, double bonus) {
-    const double score = likeness(wanted, candidate) + bonus + (section == here ? kSameSection : 0.0);
-    if (score > most && likeness(wanted, candidate) > kNear - kSameSection) {
-      most = score;
-      best = key;
-    }
+  double most = 0;
+  const auto offer = [&](std::string_view candidate, std::string_view key, bool in_here, double bonus) {
+    double like = likeness(wanted, candidate);
+    // A part of a name in another section says little, unless it is its beginning.
+    if (!in_here && !here.empty() && !candidate.starts_with(wanted)) like = by_letters(wanted, candidate);
+    const double score = like + bonus + (in_here ? kHere : 0.0);
+    if (like < (in_here ? kNearHere : kNearElsewhere) || score <= most) return;
+    most = score;
+    best = key;
   };
   for (const SchemaEntry& entry : schema.entries) {
-    // What is only accepted for other programs' sake is no advice.
-    if (entry.use == FieldUse::ignored ||
-        (entry.use == FieldUse::input_only && entry.name() != wanted && edit_distance(wanted, entry.name()) > 2))
-      continue;
-    offer(entry.name(), entry.path, parent_of(entry.path), 0.0);
+    const bool in_here = parent_of(entry.path) == here;
+    // What is only accepted for other programs' sake is no advice, and a section only beside its like.
+    if (entry.use == FieldUse::ignored || (entry.section && !in_here)) continue;
+    if (entry.use == FieldUse::input_only && edit_distance(wanted, entry.name()) > 2) continue;
+    offer(entry.name(), entry.path, in_here, 0.0);
   }
   for (const KeyAlias& alias : schema.other_names.aliases) {
     const std::string_view key = element_of(alias.key).first;
-    offer(name_of(alias.written), key, has_dot(alias.written) ? parent_of(alias.written) : parent_of(key), kAlias);
-    if (!has_dot(alias.written)) offer(alias.written, key, "", kAlias);
+    const bool at_top = !has_dot(alias.written);
+    if (parent_of(at_top ? key : alias.written) == here) {
+      offer(name_of(alias.written), key, true, kAlias);
+    } else if (at_top && here.empty()) {
+      offer(alias.written, key, false, kAlias);
+    }
   }
   return std::string(best);
 }

@@ -17,7 +17,9 @@ class Completer {
   Completer(std::string typed, const ConfigSearch& search) : typed_(std::move(typed)), search_(search) {}
 
   void offer(std::string word, std::string_view help, bool open = false) {
-    if (word.starts_with(typed_)) found.words.push_back({std::move(word), one_line(help), open});
+    const auto same = [&](const Candidate& c) { return c.word == word; };
+    if (!word.starts_with(typed_) || std::any_of(found.words.begin(), found.words.end(), same)) return;
+    found.words.push_back({std::move(word), one_line(help), open});
   }
 
   void options(const CommandTree& tree) {

@@ -157,8 +157,9 @@ class Loader {
       file = find_file("models/" + wanted, search_.config_dirs);
     if (file.empty()) {
       const std::vector<std::string_view> names(known.begin(), known.end());
-      const std::string_view near = nearest_of(wanted, names);
-      const bool is_near = !near.empty() && 2 * edit_distance(wanted, near) <= near.size();
+      const std::string last = wanted.substr(wanted.rfind('/') + 1);
+      const std::string_view near = nearest_of(last, names);
+      const bool is_near = !near.empty() && 2 * edit_distance(last, near) <= near.size();
       fail_at(name.origin, "model.preset: there is no preset {}{}", in_words(name),
               is_near         ? fmt::format("; the nearest is {}", near)
               : names.empty() ? std::string()
@@ -169,7 +170,9 @@ class Loader {
       if (key.scalar != "model") fail_at(key.origin, "{}: a preset holds nothing but model:", key_in_words(key));
     }
     loaded.files.push_back(file);
-    std::erase_if(loaded.reading.origins, [](const auto& entry) { return entry.first.starts_with("model."); });
+    const auto of_model = [](const auto& entry) { return entry.first.starts_with("model."); };
+    std::erase_if(loaded.reading.origins, of_model);
+    std::erase_if(loaded.reading.written, of_model);
     preset_ = {};
     preset_reading_ = {};
     read_fields(preset_, root, config_schema(), preset_reading_);
