@@ -1,5 +1,5 @@
-// Other programs' names of configuration keys, as data: which stand for one of ours, and which look like one of ours but
-// mean something else. Whoever owns a configuration language gives its Schema one such table (base/fields.hpp).
+// Other programs' names of configuration keys, as data: which stand for one of ours, and which look like one of ours
+// but mean something else. Whoever owns a configuration language gives its Schema one such table (base/fields.hpp).
 //
 // A hyphen in a key is read as an underscore. A name that is a key of the schema at its place is never looked up here.
 // An alias and its key in one file (or in one word of the command line) contradict each other: Error(bad_config).
@@ -56,8 +56,8 @@ struct RenamedKeys {
   ConfigNode root;
   std::map<std::string, std::string, std::less<>> written;  // key path to the name that was used instead
 };
-// Applies the schema's table. Keys that nobody knows stay as they are. What was replaced is appended to reading.aliases,
-// constants to reading.ignored.
+// Applies the schema's table. Keys that nobody knows stay as they are. What was replaced is appended to
+// reading.aliases, constants to reading.ignored.
 RenamedKeys rename_keys(const ConfigNode& root, const Schema& schema, Reading& reading);
 
 // The key path nearest to an unknown name in the section `here` (empty: the top): a slip of the pen in this section or

@@ -297,11 +297,15 @@ class CommandLine {
     words_of(check->add_option("--hosts", check_.hosts, "hosts they would be on, in equal parts (default: 1)")
                  ->check(CLI::Range(1, 65'536)),
              {});
-    check->description(
-        check->get_description() +
-        ".\nChecks and prints what `tael train --dry-run` does: layers, rules, what is built, every byte of the data,\n"
-        "the memory of a rank against this machine's. Unlike it, check needs no launcher, for any number of ranks,\n"
-        "accepts a run.dir that exists, and prints to standard output. Nothing is written.");
+    check->footer(
+        "\nChecks what `tael train --dry-run` checks, and prints the same: layers, rules, what is built, every byte of "
+        "the\n"
+        "data, memory against this machine's. Unlike it: one process plans for any number of ranks, without mpirun "
+        "(and so\n"
+        "cannot say whether other hosts see the same files); run.dir may exist, so that a run can be checked; what it "
+        "finds\n"
+        "goes to standard output. Exit 0, or 78 or 65 with one line. Neither writes anything.\n" +
+        check->get_footer());
     alone(check, [this] {
       check_.search = search();
       return run_config_check(check_, stdout);

@@ -162,8 +162,8 @@ std::string completion_answer(const Candidates& candidates) {
 
 namespace {
 
-// Bash cuts words at "=" and ":", so they are put together again, and the part that bash takes for a finished word is cut
-// off each answer.
+// Bash cuts words at "=" and ":", so they are put together again, and the part that bash takes for a finished word is
+// cut off each answer.
 constexpr std::string_view kBash = R"(# tael completion bash: source this file, or put it where bash-completion looks:
 #   tael completion bash > ~/.local/share/bash-completion/completions/tael
 _tael_complete() {
@@ -178,18 +178,18 @@ _tael_complete() {
     fi
   done
   word=${words[-1]}
-  [[ $typed == [=:] ]] && typed=
+  if [[ $typed == [=:] ]]; then typed=; fi
   done=${word%"$typed"}
   type -P -- "${program/#\~\//$HOME/}" > /dev/null || program=PROGRAM
   COMPREPLY=()
   while IFS= read -r line; do
     if [[ $line == :files ]]; then
-      compopt -o filenames 2> /dev/null
+      compopt -o filenames 2> /dev/null || :
       local path=${word#*=}
       while IFS= read -r path; do COMPREPLY+=("$path"); done < <(compgen -f -- "$path")
       continue
     fi
-    [[ $line == *$'\topen' ]] && compopt -o nospace 2> /dev/null
+    if [[ $line == *$'\topen' ]]; then compopt -o nospace 2> /dev/null || :; fi
     line=${line%%$'\t'*}
     COMPREPLY+=("${line#"$done"}")
   done < <("${program/#\~\//$HOME/}" __complete "${words[@]}" 2> /dev/null)

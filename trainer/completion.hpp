@@ -56,8 +56,8 @@ struct Candidates {
 // returned begins with it. Never throws for what was typed.
 Candidates complete(const CommandTree& tree, std::span<const std::string> words, const ConfigSearch& search);
 
-// The answer of `tael __complete`: "word<Tab>help" or "word<Tab>help<Tab>open", a line each; a line ":files" where names
-// of files fit.
+// The answer of `tael __complete`: "word<Tab>help" or "word<Tab>help<Tab>open", a line each; a line ":files" where
+// names of files fit.
 std::string completion_answer(const Candidates& candidates);
 
 // The script for "bash", "zsh" or "fish". `program` is asked where the word that was typed cannot be run.
