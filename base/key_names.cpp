@@ -327,6 +327,25 @@ std::string nearest_key(const Schema& schema, std::string_view here, std::string
   return std::string(best);
 }
 
+std::string key_named(const Schema& schema, std::string_view name) {
+  const std::string plain = with_underscores(name);
+  if (const SchemaEntry* entry = schema.find(plain)) {
+    return entry->section || entry->use == FieldUse::ignored ? std::string() : plain;
+  }
+  if (const KeyAlias* alias = alias_at(schema.other_names, plain)) return std::string(element_of(alias->key).first);
+  if (const KeyAdvice* advice = row_at(schema.other_names.advice, plain)) return std::string(advice->key);
+  for (const KeyAlias& alias : schema.other_names.aliases) {
+    if (name_of(alias.written) == plain) return std::string(element_of(alias.key).first);
+  }
+  std::string found;
+  for (const SchemaEntry& entry : schema.entries) {
+    if (entry.section || entry.use != FieldUse::value || entry.name() != plain) continue;
+    if (!found.empty()) return {};
+    found = entry.path;
+  }
+  return found;
+}
+
 std::string about_unknown_key(const Schema& schema, const std::string& here, std::string_view name) {
   const std::string nearest = nearest_key(schema, here, name);
   if (!nearest.empty()) return fmt::format("the nearest known one is {}", nearest);

@@ -64,6 +64,10 @@ RenamedKeys rename_keys(const ConfigNode& root, const Schema& schema, Reading& r
 // in an alias, the same or a similar name in another section, one that shares words with it. Empty: nothing is near.
 std::string nearest_key(const Schema& schema, std::string_view here, std::string_view name);
 
+// The key that somebody means who writes the name alone, "lr" or "train-samples": a path, another program's name at
+// whatever place, or the last word of one key only. Empty: none.
+std::string key_named(const Schema& schema, std::string_view name);
+
 // What follows "unknown key; " about such a name: the nearest known one or, where nothing is near, what there is.
 std::string about_unknown_key(const Schema& schema, const std::string& here, std::string_view name);
 

@@ -114,6 +114,17 @@ class CommandLine {
                                                      : "unknown command " + unknown[0],
                          fmt::join(names, ", "));
     }
+    // Other programs take the keys of a configuration as options.
+    if (at->get_option_no_throw("overrides") != nullptr) {
+      for (const std::string& word : app_.remaining(true)) {
+        if (!word.starts_with("--")) continue;
+        const std::string key = key_named(config_schema(), std::string_view(word).substr(2, word.find('=') - 2));
+        if (key.empty()) continue;
+        text = fmt::format("{} is no option; a key of the configuration is written {}=VALUE",
+                           std::string_view(word).substr(0, word.find('=')), key);
+        break;
+      }
+    }
     return fmt::format("{} (usage: {} --help)", text, path);
   }
 

@@ -355,6 +355,25 @@ TEST(Fields, OtherNamesContradictAndAreRefused) {
   for (const auto& c : cases) EXPECT_EQ(error_of(c.text), c.message) << c.text;
 }
 
+TEST(Fields, ANameAloneMeansOneKeyOrNone) {
+  const Schema schema = sample_schema();
+  const std::pair<const char*, const char*> cases[] = {{"seed", "seed"},
+                                                       {"gamma", "inner.gamma"},
+                                                       {"learning", "inner.rate"},
+                                                       {"beta-1", ""},
+                                                       {"beta1", "betas"},
+                                                       {"samples", "tokens"},
+                                                       {"inner.rate", "inner.rate"},
+                                                       {"place.folder", "dir"},
+                                                       {"inner", ""},
+                                                       {"nothing", ""},
+                                                       {"use_cache", ""},
+                                                       {"place-folder", ""},
+                                                       {"folder", "dir"},
+                                                       {"speed", "inner.rate"}};
+  for (const auto& [name, key] : cases) EXPECT_EQ(key_named(schema, name), key) << name;
+}
+
 TEST(Fields, OverridesAreFlowYaml) {
   const auto error = [](std::string_view text) {
     try {
