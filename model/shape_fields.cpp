@@ -214,6 +214,8 @@ void describe(ModelFields& fields, FieldVisitor& v) {
   v.field("num_nextn_predict_layers", s.num_nextn_predict_layers, NullIs{Integer{0, 2}, 0},
           "MTP depth: modules that predict one token further each.");
   v.field("num_attention_heads", s.num_attention_heads, size, "Attention heads.");
+  v.field("num_mtp_layers", fields.num_mtp_layers, or_null(Integer{0, 2}),
+          "transformers' other name for num_nextn_predict_layers.", FieldUse::input_only);
   v.field("num_key_value_heads", fields.num_key_value_heads, or_null(size),
           "The same number: every head of MLA has its own keys and values.", FieldUse::input_only);
   v.field("q_lora_rank", s.q_lora_rank, or_null(size), "Width of the query latent; null: a plain q_proj.");
@@ -249,35 +251,6 @@ void describe(ModelFields& fields, FieldVisitor& v) {
   v.field("eos_token_id", s.eos_token_id, NullIs{size_or_none, 1}, "Carried to config.json of the trained model.");
   v.field("quantization_config", fields.fp8_weights, QuantizationKind{},
           "How released weights are stored; no effect on a model trained from scratch.", FieldUse::input_only);
-  constexpr std::pair<const char*, const char*> kOtherNames[] = {
-      {"num_layers", "num_hidden_layers"},
-      {"ffn_hidden_size", "intermediate_size"},
-      {"moe_ffn_hidden_size", "moe_intermediate_size"},
-      {"num_experts", "n_routed_experts"},
-      {"moe_router_topk", "num_experts_per_tok"},
-      {"moe_router_num_groups", "n_group"},
-      {"moe_router_group_topk", "topk_group"},
-      {"moe_router_topk_scaling_factor", "routed_scaling_factor"},
-      {"moe_router_score_function", "scoring_func"},
-      {"mtp_num_layers", "num_nextn_predict_layers"},
-      {"num_mtp_layers", "num_nextn_predict_layers"},
-      {"rotary_base", "rope_theta"},
-      {"norm_epsilon", "rms_norm_eps"},
-      {"init_method_std", "initializer_range"},
-      {"dim", "hidden_size"},
-      {"inter_dim", "intermediate_size"},
-      {"moe_inter_dim", "moe_intermediate_size"},
-      {"n_layers", "num_hidden_layers"},
-      {"n_dense_layers", "first_k_dense_replace"},
-      {"n_heads", "num_attention_heads"},
-      {"num_shared_experts", "n_shared_experts"},
-      {"top_k", "num_experts_per_tok"},
-      {"n_expert_groups", "n_group"},
-      {"n_limited_groups", "topk_group"},
-      {"score_func", "scoring_func"},
-      {"route_norm", "norm_topk_prob"},
-      {"route_scale", "routed_scaling_factor"}};
-  for (const auto& [other, name] : kOtherNames) v.alias(other, name);
   v.constant("hidden_act", "silu", "the only activation that is built");
   v.constant("attention_bias", "false", "the only form that is built");
   v.constant("mlp_bias", "false", "the only form that is built");
@@ -311,7 +284,7 @@ class ShapeCheck {
     const Origin origin = reading_.origin(key(name));
     if (!origin.source)
       fail(Exit::bad_config, "{}{}: {}", source_.empty() ? source_ : source_ + ": ", key(name), message);
-    fail_at(origin, "{}: {}", key(name), message);
+    fail_at(origin, "{}: {}", reading_.in_words(key(name)), message);
   }
 
   void dimensions_are_given() const {
@@ -404,6 +377,9 @@ class ShapeCheck {
   }
 
   void mtp() const {
+    if (fields_.num_mtp_layers && *fields_.num_mtp_layers != s_.num_nextn_predict_layers)
+      refuse("num_mtp_layers", "{} differs from num_nextn_predict_layers {}", *fields_.num_mtp_layers,
+             s_.num_nextn_predict_layers);
     if (s_.num_nextn_predict_layers == 0 || s_.n_routed_experts == 0) return;
     if (!s_.is_moe_layer(s_.num_hidden_layers - 1)) {
       refuse("num_nextn_predict_layers", "{} MTP modules are MoE layers like the last layer, but that one is dense",
@@ -434,6 +410,7 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
     return reading.given(path.empty() ? std::string(name) : fmt::format("{}.{}", path, name));
   };
   ModelShape& s = fields.shape;
+  if (fields.num_mtp_layers && !given("num_nextn_predict_layers")) s.num_nextn_predict_layers = *fields.num_mtp_layers;
   // The defaults of the two released configuration classes.
   if (s.model_type == ModelType::deepseek_v2) {
     if (!given("scoring_func")) s.scoring_func = ScoringFunc::softmax;
@@ -460,7 +437,10 @@ ModelFields read_model_json(std::string_view text, const std::string& source, Re
   ModelFields fields;
   read_fields(fields, parse_yaml(text, source), schema_of(ModelFields{}), reading);
   if (!fields.preset.empty()) fail_at(reading.origin("preset"), "preset: belongs in a configuration of a run");
-  if (!with_mtp) fields.shape.num_nextn_predict_layers = 0;
+  if (!with_mtp) {
+    fields.shape.num_nextn_predict_layers = 0;
+    fields.num_mtp_layers.reset();
+  }
   // transformers writes its class's 3 whatever the number of layers, and means all of them.
   fields.shape.first_k_dense_replace = std::min(fields.shape.first_k_dense_replace, fields.shape.num_hidden_layers);
   complete_and_check(fields, reading, "", source);

@@ -22,6 +22,7 @@ struct RopeParameters {
 struct ModelFields {
   ModelShape shape;
   std::string preset;                             // a file of configs/models, already read by whoever loads the tree
+  std::optional<int64_t> num_mtp_layers;          // as given: the MTP depth under another name
   std::optional<int64_t> num_key_value_heads;     // as given: MLA has as many as attention heads
   std::optional<double> rope_theta_of_scaling;    // as given inside rope_scaling
   std::optional<RopeParameters> rope_parameters;  // as given

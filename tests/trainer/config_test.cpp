@@ -34,7 +34,7 @@ optimizer:      {name: adamw, lr: 3e-3, betas: [0.9, 0.95], eps: 1e-8, weight_de
 lr_scheduler:   {warmup_steps: 100, decay: cosine, min_lr: 3e-4}
 parallelism:    {data_parallel: auto, tensor_parallel: 1, expert_parallel: 1, pipeline_parallel: 1, pipeline_schedule: 1f1b, zero_stage: 0, token_dispatcher: alltoall, reduction: auto, reduction_lanes: 4, reduction_segments: auto, expert_capacity: 2.0, timeout: 600s}
 activation_checkpoint: {mode: none}
-checkpoint:     {interval: 0, keep: 3, initial_load_path: null}
+checkpoint:     {interval: 100, keep: 3, initial_load_path: null}
 cluster:        {device: auto, nodes: auto, devices_per_node: auto, threads_per_rank: auto, hosts: auto, cpu_isa: auto, price_per_device_hour: {usd: 2.00}}
 budget:         {gpu_hours: null, on_limit: checkpoint_and_stop}
 metrics:        {tensorboard: true}
@@ -137,7 +137,7 @@ TEST(Config, TheResolvedFileReadsBackTheSame) {
     const std::string text = resolved_yaml(first);
     const LoadedConfig second = load(text);
     EXPECT_TRUE(differences(write_fields(first.config), write_fields(second.config)).empty()) << text;
-    const LoadedConfig third = load(resolved_yaml(first, true));
+    const LoadedConfig third = load(config_show({.config = name, .overrides = {}, .origin = true, .search = kSearch}));
     EXPECT_TRUE(differences(write_fields(first.config), write_fields(third.config)).empty());
     check_config(second);
   }
@@ -152,8 +152,6 @@ TEST(Config, OriginsNameFileAndLine) {
   EXPECT_EQ(loaded.reading.origin("optimizer.lr").str(), file + ":2:17");
   EXPECT_EQ(loaded.reading.origin("optimizer.clip_grad").str(), "command line");
   EXPECT_EQ(loaded.reading.origin("optimizer.weight_decay").str(), "default");
-  const std::string text = resolved_yaml(loaded, true);
-  EXPECT_NE(text.find("  lr: 0.001  # " + file + ":2:17\n"), std::string::npos) << text;
 }
 
 TEST(Config, LayersReplaceEachOtherInOrder) {
