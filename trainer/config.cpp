@@ -53,6 +53,8 @@ std::string nearest_configuration(const ConfigSearch& search, const std::string&
     }
   }
   const std::vector<std::string_view> views(names.begin(), names.end());
+  const auto stem = std::ranges::find_if(names, [&](const std::string& n) { return fs::path(n).filename() == wanted; });
+  if (stem != names.end()) return fmt::format("; the nearest is {}", *stem);
   const std::string_view near = nearest_of(wanted, views);
   if (near.empty() || edit_distance(near, wanted) > std::max<size_t>(2, wanted.size() / 4)) return {};
   return fmt::format("; the nearest is {}", near);
