@@ -62,6 +62,13 @@ std::string library_error() {
       },
       &text);
   H5Eclear2(H5E_DEFAULT);
+  // Of the system's refusals the library tells time, file and offset over several lines, and in them the reason.
+  constexpr std::string_view kReason = "error message = '";
+  if (const size_t at = text.find(kReason); at != std::string::npos) {
+    const size_t begin = at + kReason.size();
+    return text.substr(begin, text.find('\'', begin) - begin);
+  }
+  std::ranges::replace(text, '\n', ' ');
   return text.empty() ? "unknown error" : text;
 }
 

@@ -60,6 +60,11 @@ class CostClock {
 
   double now() const { return now_(); }
   double began() const { return began_; }
+  // The job began before this rank did: what lies between is start-up.
+  void begin_earlier(double at) {
+    done_[CostKind::startup] += began_ - at;
+    began_ = at;
+  }
   CostKind current() const { return current_.load(std::memory_order_relaxed); }
   // What passed goes to the kind before, what comes to `kind`. Returns the kind before.
   CostKind charge(CostKind kind);

@@ -69,6 +69,7 @@ Exit Training::operator()() {
   int64_t age = static_cast<int64_t>((run_.clock.now() - run_.clock.began()) * 1e9);
   run_.comm.all_reduce({&age, 1}, ReduceOp::max);
   began_ = run_.clock.now() - static_cast<double>(age) * 1e-9;
+  run_.clock.begin_earlier(began_);
   peak_ = measured_peak(run_);
   budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, setup_));
   if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
