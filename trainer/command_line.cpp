@@ -21,6 +21,7 @@
 #include "trainer/commands/config.hpp"
 #include "trainer/commands/data.hpp"
 #include "trainer/commands/eval.hpp"
+#include "trainer/commands/sample.hpp"
 #include "trainer/commands/train.hpp"
 #include "trainer/console.hpp"
 #include "trainer/run_directory.hpp"
@@ -37,7 +38,6 @@ struct NotBuilt {
 // Verbs of the contract that are not built yet. They accept any words, so that the answer is always the same.
 constexpr NotBuilt kNotBuilt[] = {
     {nullptr, "plan", "memory, time, GPU-hours and money of a run before it runs"},
-    {nullptr, "sample", "generate text"},
     {nullptr, "report", "the cost report of runs"},
     {nullptr, "submit", "write and queue a Slurm job"},
     {nullptr, "doctor", "measure this machine"},
@@ -66,6 +66,7 @@ class CommandLine {
     app_.option_defaults()->delimiter('\0');
     train();
     eval();
+    sample();
     data();
     checkpoint();
     config();
@@ -200,7 +201,7 @@ class CommandLine {
     CLI::App* app = verb(&app_, "eval", "how well a model predicts held-out data",
                          "  tael eval runs/first --data valid.h5\n"
                          "  tael eval ~/models/deepseek-v2-lite --data valid.h5 --seq-length 4096 --json");
-    app->add_option("model", eval_.model, "a run, or a Hugging Face directory")->required();
+    app->add_option("model", eval_.model, "a run, a checkpoint or a Hugging Face directory")->required();
     app->add_option("--data", eval_.data, "token shards (tael data prepare)")->required();
     app->add_option("--seq-length", eval_.seq_length,
                     "tokens of a window (default: what the run was trained with, else max_position_embeddings)")
@@ -214,6 +215,30 @@ class CommandLine {
     on_ranks(app, [this](Comm& comm) {
       eval_.search = search();
       return run_eval(eval_, comm, stdout);
+    });
+  }
+
+  void sample() {
+    CLI::App* app = verb(&app_, "sample", "continue a text, token by token",
+                         "  tael sample runs/first --prompt 'The command' --temperature 0.7 --top-p 0.9\n"
+                         "  tael sample ~/models/deepseek-v2-lite --prompt-ids 100000,549 --print-ids --temperature 0");
+    app->add_option("model", sample_.model, "a run, a checkpoint or a Hugging Face directory")->required();
+    app->add_option("--prompt", sample_.prompt,
+                    "the text to continue, read as training reads it: nothing is put in front");
+    app->add_option("--prompt-ids", sample_.prompt_ids, "or its tokens: 1,2,3");
+    app->add_option("--tokens", sample_.tokens,
+                    fmt::format("generate at most so many (default: {}, or what fits)", kSampleTokens));
+    app->add_option("--temperature", sample_.temperature, "0 takes the likeliest token each time (default: 1)");
+    app->add_option("--top-p", sample_.top_p,
+                    "draw from the likeliest tokens that reach this probability (default: 1)");
+    app->add_option("--seed", sample_.seed, "another number gives another text (default: 0)");
+    app->add_flag("--print-ids", sample_.print_ids, "print the generated tokens as numbers");
+    app->add_flag("--no-echo", sample_.no_echo, "print the continuation without the prompt");
+    app->add_flag("--ignore-eos", sample_.ignore_eos, "go on behind the token that ends a text");
+    app->add_option("--compute", sample_.compute, "fp32, bf16 or fp8");
+    on_ranks(app, [this](Comm& comm) {
+      sample_.search = search();
+      return run_sample(sample_, comm, stdout, stderr);
     });
   }
 
@@ -254,7 +279,7 @@ class CommandLine {
                          "export-hf", "copy a model to a Hugging Face directory, tensor by tensor",
                          "  tael checkpoint export-hf runs/first out/\n"
                          "  tael checkpoint export-hf ~/models/moonlight out/ --dtype bf16");
-    app->add_option("model", export_.model, "a run, or a Hugging Face directory")->required();
+    app->add_option("model", export_.model, "a run, a checkpoint or a Hugging Face directory")->required();
     app->add_option("out", export_.out, "the directory to make")->required();
     app->add_option("--dtype", export_dtype_, "fp32 or bf16; without it every tensor keeps its format");
     app->add_flag("--dry-run", export_.dry_run, "check everything, write nothing");
@@ -300,6 +325,7 @@ class CommandLine {
   std::string color_ = "auto", export_dtype_;
   TrainOptions train_;
   EvalOptions eval_;
+  SampleOptions sample_;
   DataPrepareOptions prepare_;
   DataInspectOptions inspect_;
   DataImportCommandOptions import_;

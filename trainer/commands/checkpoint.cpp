@@ -2,6 +2,7 @@
 
 #include "checkpoint/hf_copy.hpp"
 #include "checkpoint/hf_import.hpp"
+#include "checkpoint/model_source.hpp"
 
 namespace tael {
 
@@ -13,11 +14,12 @@ DType dtype_from_option(const std::string& word) {
 }
 
 int run_checkpoint_export_hf(const ExportHfOptions& options, std::FILE* out) {
-  const HfDirectory directory = HfDirectory::open(find_hf_directory(options.model));
-  check_hf_tensors(directory, make_param_table(read_hf_shape(directory)));
-  const HfContent content = plan_hf_copy(directory, options.dtype);
+  const ModelSource source = open_model(options.model);
+  const ParamTable table = make_param_table(read_hf_shape(*source.files));
+  check_hf_tensors(*source.files, table);
+  const HfContent content = plan_model_copy(*source.files, table, options.dtype);
   const uint64_t bytes = check_hf_target(options.out, content);
-  if (!options.dry_run) copy_hf_directory(directory, options.out, options.dtype);
+  if (!options.dry_run) copy_model(*source.files, table, options.out, options.dtype);
   const bool large = bytes >= 1'000'000'000;
   fmt::print(out, "{} {}: {} tensors, {:.3f} {}\n", options.dry_run ? "would write" : "wrote", options.out,
              content.tensors.size(), static_cast<double>(bytes) * (large ? 1e-9 : 1e-6), large ? "GB" : "MB");
