@@ -43,10 +43,6 @@ constexpr NotBuilt kNotBuilt[] = {
     {nullptr, "doctor", "measure this machine"},
     {nullptr, "selftest", "compare every layout of a configuration with one rank"},
     {"data", "train-tokenizer", "train a byte-pair tokenizer"},
-    {"checkpoint", "inspect", "what is in a checkpoint"},
-    {"checkpoint", "verify", "check every byte of a checkpoint"},
-    {"checkpoint", "diff", "compare two checkpoints"},
-    {"checkpoint", "import-hf", "make a checkpoint of a Hugging Face directory"},
     {"config", "check", "validate a configuration"},
     {"config", "diff", "compare two configurations"},
 };
@@ -273,10 +269,40 @@ class CommandLine {
   }
 
   void checkpoint() {
-    CLI::App* app = verb(group("checkpoint", "work on checkpoints and Hugging Face directories",
-                               "  tael checkpoint export-hf runs/first out/\n"
-                               "  tael checkpoint export-hf runs/first out/ --dtype bf16"),
-                         "export-hf", "copy a model to a Hugging Face directory, tensor by tensor",
+    CLI::App* all = group("checkpoint", "work on checkpoints and Hugging Face directories",
+                          "  tael checkpoint verify runs/first\n"
+                          "  tael checkpoint export-hf runs/first out/ --dtype bf16");
+    CLI::App* inspect = verb(all, "inspect", "what is in a checkpoint",
+                             "  tael checkpoint inspect runs/first\n"
+                             "  tael checkpoint inspect runs/first/checkpoints/step-00000100 --tensors");
+    inspect->add_option("checkpoint", inspect_checkpoint_.checkpoint, "a checkpoint, or a run: its newest")->required();
+    inspect->add_flag("--tensors", inspect_checkpoint_.tensors, "a line for each tensor");
+    inspect->add_flag("--json", inspect_checkpoint_.json, "as one JSON object");
+    alone(inspect, [this] { return run_checkpoint_inspect(inspect_checkpoint_, stdout); });
+
+    CLI::App* verify = verb(all, "verify", "check every byte of a checkpoint",
+                            "  tael checkpoint verify runs/first\n"
+                            "  tael checkpoint verify runs/first/checkpoints/step-00000100");
+    verify->add_option("checkpoint", first_, "a checkpoint, or a run: all of its checkpoints")->required();
+    alone(verify, [this] { return run_checkpoint_verify(first_, stdout); });
+
+    CLI::App* diff = verb(all, "diff", "compare two checkpoints; exits 0 where they are equal, 1 where not",
+                          "  tael checkpoint diff runs/first runs/second\n"
+                          "  tael checkpoint diff runs/first/checkpoints/step-00000100 ~/models/moonlight");
+    diff->add_option("a", first_, "a checkpoint, a run (its newest) or a Hugging Face directory (weights alone)")
+        ->required();
+    diff->add_option("b", second_, "another")->required();
+    alone(diff, [this] { return run_checkpoint_diff(first_, second_, stdout); });
+
+    CLI::App* import = verb(all, "import-hf", "make a checkpoint of a Hugging Face directory, tensor by tensor",
+                            "  tael checkpoint import-hf ~/models/moonlight moonlight.ckpt\n"
+                            "  tael checkpoint import-hf ~/models/moonlight moonlight.ckpt --dry-run");
+    import->add_option("directory", import_hf_.directory, "a Hugging Face directory")->required();
+    import->add_option("out", import_hf_.out, "the checkpoint to make")->required();
+    import->add_flag("--dry-run", import_hf_.dry_run, "check everything, write nothing");
+    alone(import, [this] { return run_checkpoint_import_hf(import_hf_, stdout); });
+
+    CLI::App* app = verb(all, "export-hf", "copy a model to a Hugging Face directory, tensor by tensor",
                          "  tael checkpoint export-hf runs/first out/\n"
                          "  tael checkpoint export-hf ~/models/moonlight out/ --dtype bf16");
     app->add_option("model", export_.model, "a run, a checkpoint or a Hugging Face directory")->required();
@@ -330,6 +356,9 @@ class CommandLine {
   DataInspectOptions inspect_;
   DataImportCommandOptions import_;
   ExportHfOptions export_;
+  ImportHfOptions import_hf_;
+  InspectOptions inspect_checkpoint_;
+  std::string first_, second_;  // of verbs that take nothing else
   ConfigShowOptions show_;
 };
 
