@@ -9,12 +9,11 @@ import sys
 sys.dont_write_bytecode = True
 from program import ProgramTest, main  # noqa: E402
 
-BUILT = ["train", "eval", "data prepare", "data inspect", "data import", "checkpoint export-hf", "config show"]
+BUILT = ["train", "eval", "sample", "data prepare", "data inspect", "data import", "checkpoint inspect", "checkpoint verify",
+         "checkpoint diff", "checkpoint import-hf", "checkpoint export-hf", "config show"]
 NOT_BUILT = [
-    "plan {config} optimizer.lr=1 --search --json", "sample {run} --prompt text --tokens 3 --temperature 0",
-    "sample {run} --prompt-ids 1,2,3 --print-ids", "report {run} {run} --json", "submit {config} slurm.partition=x --submit",
-    "doctor --kernels", "selftest {config}", "selftest", "data train-tokenizer corpus", "checkpoint inspect {run}",
-    "checkpoint verify {run}", "checkpoint diff {run} {run}", "checkpoint import-hf {run} out", "config check {config}",
+    "plan {config} optimizer.lr=1 --search --json", "report {run} {run} --json", "submit {config} slurm.partition=x --submit",
+    "doctor --kernels", "selftest {config}", "selftest", "data train-tokenizer corpus", "config check {config}",
     "config diff {config}", "plan --help", "plan"]
 
 
@@ -31,7 +30,9 @@ class CommandLine(ProgramTest):
                 ("data prepare corpus", "--out is required"), ("data prepare --out x.h5", "inputs is required"),
                 ("data prepare --out x.h5 --valid v.h5 --valid-fraction lots corpus", "--valid-fraction = lots"),
                 ("data inspect", "shard is required"), ("data import tokens --out x.h5 f", "expected nanogpt, llmc or megatron"),
-                ("checkpoint export-hf a", "out is required"), ("checkpoint export-hf a b --dtype f16", "expected fp32, bf16 or fp8"),
+                ("checkpoint export-hf a", "out is required"), ("sample", "model is required"), ("checkpoint diff a", "b is required"),
+                ("checkpoint inspect", "checkpoint is required"), ("checkpoint verify", "checkpoint is required"),
+                ("checkpoint import-hf a", "out is required"), ("checkpoint export-hf a b --dtype f16", "expected fp32, bf16 or fp8"),
                 ("config show", "config is required"), ("--color purple config show x", "purple not in {auto,always,never}")):
             with self.subTest(words):
                 done = self.command(*words.split())
@@ -85,14 +86,17 @@ class CommandLine(ProgramTest):
                 (("eval", run.path, "--data", "valid.h5"), False), (("data", "inspect", "train.h5"), False),
                 (("data", "prepare", "--out", self.fresh(".h5"), "corpus"), True),
                 (("data", "import", "nanogpt", "--vocab-size", "65536", "--out", self.fresh(".h5"), "a.bin"), True),
-                (("checkpoint", "export-hf", run.path, self.fresh()), False), (("config", "show", self.config()), False)):
+                (("checkpoint", "export-hf", run.path, self.fresh()), False), (("config", "show", self.config()), False),
+                (("checkpoint", "import-hf", run.path / "model", self.folder / "a.ckpt"), False),
+                (("checkpoint", "inspect", self.folder / "a.ckpt"), False), (("checkpoint", "verify", self.folder / "a.ckpt"), False),
+                (("checkpoint", "diff", self.folder / "a.ckpt", run.path / "model"), False)):
             done = self.command(*words)
             self.assertEqual(done.code, 0, str(done))
             self.assertNotEqual(done.out, "", str(done))
             if not progress:
                 self.assertEqual(done.err, "", str(done))
         for words in (("eval", run.path, "--data", "valid.h5", "--json"), ("data", "inspect", "train.h5", "--json"),
-                      ("config", "show", self.config(), "--json"), ("config", "show", "models/deepseek_v3", "--json")):
+                      ("checkpoint", "inspect", self.folder / "a.ckpt", "--json"), ("config", "show", self.config(), "--json"), ("config", "show", "models/deepseek_v3", "--json")):
             json.loads(self.command(*words).out)
         done = self.command("eval", run.path, "--data", "none.h5", "--json")
         self.assertEqual((done.code, done.out), (65, ""), str(done))
@@ -114,6 +118,7 @@ class CommandLine(ProgramTest):
         (self.folder / "a.bin").write_bytes(bytes(200))
         kept = sorted(self.folder.rglob("*"))
         for words in (("data", "prepare", "--out", "x.h5", "corpus"), ("checkpoint", "export-hf", run.path, "y"),
+                      ("checkpoint", "import-hf", run.path / "model", "w"),
                       ("data", "import", "nanogpt", "--vocab-size", "300", "--out", "z.h5", "a.bin")):
             done = self.command(*words, "--dry-run")
             self.assertEqual(done.code, 0, str(done))

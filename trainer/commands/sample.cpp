@@ -182,9 +182,10 @@ int run_sample(const SampleOptions& options, Comm& comm, std::FILE* out, std::FI
   const Weights weights{params.data, biases.data};
   Decoder decoder(cache, table, exchange, positions);
   const Vec<float> logits = cache.vec<float>(in.shape.vocab_size);
-  Sampler sampler(
-      {.temperature = options.temperature, .top_p = options.top_p.value_or(1.0), .seed = options.seed.value_or(0)},
-      in.shape.vocab_size);
+  Sampler sampler({.temperature = options.temperature,
+                   .top_p = options.top_p.value_or(1.0),
+                   .seed = static_cast<uint64_t>(options.seed.value_or(0))},
+                  in.shape.vocab_size);
   Context context{stream, scratch};
   const auto read = [&](const int32_t* tokens, int64_t count, bool scored) {
     decoder.extend(context, weights, vec(tokens, count),

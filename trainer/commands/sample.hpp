@@ -18,7 +18,7 @@ struct SampleOptions {
   std::optional<int64_t> tokens;          // at most so many are generated; default: kSampleTokens, or what fits
   double temperature = 1.0;               // 0: greedy
   std::optional<double> top_p;
-  std::optional<uint64_t> seed;
+  std::optional<int64_t> seed;
   bool print_ids = false;   // the generated tokens as numbers instead of text
   bool no_echo = false;     // text without the prompt in front
   bool ignore_eos = false;  // goes on behind the end of the text
