@@ -29,7 +29,7 @@ class Checkpoint {
   const std::vector<Box>& tensors() const { return tensors_; }
   const Box* find(StateKind kind, const std::string& name) const;  // nullptr: not there
 
-  // Fills `out` with the numbers of `box`, a part of one of the tensors. Reads whole blocks, and only those of its rows.
+  // Fills `out` with the numbers of `box`, a part of one of the tensors. Reads whole blocks, those of its rows only.
   void read(const Box& box, void* out) const;
   // Numbers [first, first + count) of a whole tensor, row by row.
   void read_range(const Box& tensor, int64_t first, int64_t count, void* out) const;

@@ -1,8 +1,8 @@
-// A model on disk copied as a Hugging Face directory, piece by piece: however large the model, a few megabytes are
-// in memory. Without a format each tensor keeps its own and its bytes; with one the weights are converted, but gate
-// biases are never narrowed (transformers marks them "keep in float32"). The tokenizer's files and the generation
-// settings come along; a training's checkpoint gets the settings, and the copies of the shared tables that MTP layers carry,
-// as export_parameters writes them.
+// A model on disk copied as a Hugging Face directory, piece by piece: however large the model, a few megabytes are in
+// memory. Without a format each tensor keeps its own and its bytes; with one the weights are converted, but gate biases
+// are never narrowed (transformers marks them "keep in float32"). The tokenizer's files and the generation settings
+// come along; a training's checkpoint gets the settings, and the copies of the shared tables that MTP layers carry, as
+// export_parameters writes them.
 #pragma once
 
 #include <optional>

@@ -1,4 +1,4 @@
-// MODEL on a command line: a run, a checkpoint or a Hugging Face directory, found and opened in one way for all commands.
+// MODEL on a command line: a run, a checkpoint or a Hugging Face directory, opened in one way for all commands.
 //
 // A run stands for its final weights (RUN/model) when it has ended with them, else for the newest checkpoint under
 // RUN/checkpoints whose weights are undamaged (each byte is checked, damaged ones are passed over with a warning), else

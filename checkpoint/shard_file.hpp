@@ -30,9 +30,9 @@ std::string shard_name(int64_t shard);  // "shard-00003.h5"
 // Returns its file and boxes. Error(io): the system refuses; the file is then worthless and the caller removes it.
 Manifest write_shard(const std::string& directory, const ShardLabel& label, const std::vector<BoxData>& boxes);
 
-// The same of boxes whose numbers come on demand, so that a box larger than memory can be written: fills out[0, bytes)
-// with bytes [begin, begin + bytes) of box number `index`. Called in the order of boxes and bytes, at most kBlockBytes at
-// a time.
+// The same of boxes whose numbers come on demand, so that more than memory holds can be written: fills out[0, bytes)
+// with bytes [begin, begin + bytes) of box number `index`. Called in the order of boxes and bytes, at most kBlockBytes
+// at a time.
 using BoxSource = std::function<void(size_t index, uint64_t begin, void* out, size_t bytes)>;
 Manifest write_shard(const std::string& directory, const ShardLabel& label, const std::vector<Box>& boxes,
                      const BoxSource& source);

@@ -20,7 +20,7 @@ NOT_BUILT = [
 class CommandLine(ProgramTest):
     def test_usage_errors(self):
         for words, text in (
-                ("", "a command is missing; one of: train, eval, data"), ("trian x", "unknown command trian; one of: train"),
+                ("", "a command is missing; one of: train, eval, sample, data"), ("trian x", "unknown command trian; one of: train"),
                 ("--bogus", "unknown option --bogus"), ("data", "a command is missing; one of: prepare, inspect, import"),
                 ("data prepair", "unknown command prepair"), ("config", "a command is missing"), ("train", "config is required"),
                 ("train a.yaml --bogus", "not expected: --bogus"), ("eval", "model is required"), ("eval x", "--data is required"),

@@ -42,9 +42,9 @@ int run_checkpoint_inspect(const InspectOptions& options, std::FILE* out);
 // tael checkpoint verify: every byte of a checkpoint, or of each of a run's. Error(bad_data) naming file and tensor.
 int run_checkpoint_verify(const std::string& path, std::FILE* out);
 
-// tael checkpoint diff A B: which tensors and what of the training's state differ. Two checkpoints, or the weights alone
-// where one of them is a Hugging Face directory; a run stands for its newest checkpoint. Returns 0 where they are equal,
-// 1 where not. What two attempts at the same training may differ in is printed and does not count.
+// tael checkpoint diff A B: which tensors and what of the training's state differ. Two checkpoints, or the weights
+// alone where one of them is a Hugging Face directory; a run stands for its newest checkpoint. Returns 0 where they are
+// equal, 1 where not. What two attempts at the same training may differ in is printed and does not count.
 int run_checkpoint_diff(const std::string& a, const std::string& b, std::FILE* out);
 
 }  // namespace tael

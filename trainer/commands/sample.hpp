@@ -27,8 +27,8 @@ struct SampleOptions {
 };
 inline constexpr int64_t kSampleTokens = 128;
 
-// Writes to `out` as it comes: the prompt and its continuation as UTF-8 text (bytes that are no character as U+FFFD), or
-// the numbers of the continuation separated by commas; a line end follows. One line of speed goes to `err`. One rank
+// Writes to `out` as it comes: the prompt and its continuation as UTF-8 text (bytes that are no character as U+FFFD),
+// or the numbers of the continuation separated by commas; a line end follows. One line of speed goes to `err`. One rank
 // only. Error(usage): options that contradict each other; Error(bad_config): what does not fit the model;
 // Error(run_failed): logits that are not finite.
 int run_sample(const SampleOptions& options, Comm& comm, std::FILE* out, std::FILE* err);
