@@ -10,6 +10,14 @@ namespace {
 
 constexpr uint64_t kMaxManifestBytes = uint64_t{1} << 30;
 
+// Whether numbers [first, first + count) of `from` lie in rows that `to` has.
+bool shares_rows(const Box& from, uint64_t first, uint64_t count, const Box& to) {
+  const int64_t cols = from.shape.size() == 2 ? from.extent[1] : 1;
+  const int64_t begin = from.offset[0] + static_cast<int64_t>(first) / cols;
+  const int64_t last = from.offset[0] + static_cast<int64_t>(first + count - 1) / cols;
+  return begin < to.offset[0] + to.extent[0] && last >= to.offset[0];
+}
+
 }  // namespace
 
 bool Checkpoint::is_at(const std::string& path) { return path_exists(path + "/" + std::string(kManifestName)); }
@@ -67,6 +75,7 @@ void Checkpoint::read(const Box& box, void* out) const {
     if (!direct) scratch.resize(static_cast<size_t>(std::min(kBlockBytes, stored.box.bytes())));
     for (uint64_t block = 0; block < stored.crc32c.size(); ++block) {
       const uint64_t begin = block * kBlockBytes, bytes = std::min(kBlockBytes, stored.box.bytes() - begin);
+      if (!direct && !shares_rows(stored.box, begin / width, bytes / width, box)) continue;
       if (direct) {
         read_block(stored, block, to + begin);
       } else {
@@ -75,6 +84,27 @@ void Checkpoint::read(const Box& box, void* out) const {
                     scratch.data(), box, to);
       }
     }
+  }
+}
+
+void Checkpoint::read_range(const Box& tensor, int64_t first, int64_t count, void* out) const {
+  CHECK(tensor.is_whole() && first >= 0 && count >= 0 && count <= tensor.elements() - first, "{}", in_words(tensor));
+  const int64_t cols = tensor.shape.size() == 2 ? tensor.shape[1] : 1;
+  auto* to = static_cast<std::byte*>(out);
+  while (count > 0) {  // the rest of a row, whole rows, the start of a row
+    const int64_t row = first / cols, col = first % cols;
+    const int64_t wide = std::min(cols - col, count), tall = wide == cols ? count / cols : 1;
+    Box box = tensor;
+    box.offset[0] = row;
+    box.extent[0] = tall;
+    if (tensor.shape.size() == 2) {
+      box.offset[1] = col;
+      box.extent[1] = wide;
+    }
+    read(box, to);
+    to += box.bytes();
+    first += box.elements();
+    count -= box.elements();
   }
 }
 

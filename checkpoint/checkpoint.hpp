@@ -29,8 +29,10 @@ class Checkpoint {
   const std::vector<Box>& tensors() const { return tensors_; }
   const Box* find(StateKind kind, const std::string& name) const;  // nullptr: not there
 
-  // Fills `out` with the numbers of `box`, a part of one of the tensors. Reads whole blocks.
+  // Fills `out` with the numbers of `box`, a part of one of the tensors. Reads whole blocks, those of its rows only.
   void read(const Box& box, void* out) const;
+  // Numbers [first, first + count) of a whole tensor, row by row.
+  void read_range(const Box& tensor, int64_t first, int64_t count, void* out) const;
   std::string read_text(const std::string& name) const;  // of kind text; Error(bad_data) when it is not there
 
   // Every byte of every file. `progress` receives the bytes done, now and then.

@@ -1,7 +1,6 @@
 #include "checkpoint/hf_directory.hpp"
 
 #include <algorithm>
-#include <cctype>
 #include <filesystem>
 
 #include "base/json.hpp"
@@ -20,27 +19,6 @@ void check_shard_name(const Json& place, const std::string& name) {
                      name.find('\0') == std::string::npos && !name.starts_with('.');
   if (!plain || name.size() <= kEnd.size() || !name.ends_with(kEnd))
     place.fail_here("{} is not the name of a shard in this directory", quoted_name(name));
-}
-
-// Digits of the run that starts at `at`, without leading zeros.
-std::string_view number_at(std::string_view text, size_t at, size_t& end) {
-  end = at;
-  while (end < text.size() && std::isdigit(static_cast<unsigned char>(text[end]))) ++end;
-  while (at + 1 < end && text[at] == '0') ++at;
-  return text.substr(at, end - at);
-}
-
-template <class Narrow>
-void widen(const HfTensor& tensor, int64_t first, int64_t count, float* out) {
-  constexpr int64_t kPiece = 8192;
-  Narrow piece[kPiece];
-  for (int64_t done = 0; done < count;) {
-    const int64_t n = std::min(kPiece, count - done);
-    tensor.file->read(*tensor.spec, static_cast<uint64_t>(first + done) * sizeof(Narrow), piece,
-                      static_cast<size_t>(n) * sizeof(Narrow));
-    for (int64_t i = 0; i < n; ++i) out[done + i] = to_float(piece[i]);
-    done += n;
-  }
 }
 
 std::string index_text(const std::vector<HfShard>& shards) {
@@ -75,28 +53,6 @@ std::string partial_path(const std::string& path) {
 }
 
 }  // namespace
-
-bool natural_less(std::string_view a, std::string_view b) {
-  size_t i = 0, j = 0;
-  while (i < a.size() && j < b.size()) {
-    const auto x = static_cast<unsigned char>(a[i]), y = static_cast<unsigned char>(b[j]);
-    if (std::isdigit(x) && std::isdigit(y)) {
-      size_t i_end = 0, j_end = 0;
-      const std::string_view m = number_at(a, i, i_end), n = number_at(b, j, j_end);
-      if (m.size() != n.size()) return m.size() < n.size();
-      if (m != n) return m < n;
-      i = i_end;
-      j = j_end;
-    } else {
-      if (x != y) return x < y;
-      ++i;
-      ++j;
-    }
-  }
-  const size_t a_left = a.size() - i, b_left = b.size() - j;
-  if (a_left != b_left) return a_left < b_left;
-  return a < b;  // equal but for leading zeros
-}
 
 HfDirectory HfDirectory::open(const std::string& path) {
   HfDirectory directory;
@@ -167,32 +123,33 @@ const HfTensor* HfDirectory::find(std::string_view name) const {
   return found == index_.end() ? nullptr : &tensors_[found->second];
 }
 
-std::string find_hf_directory(const std::string& model) {
-  if (!path_exists(model)) fail(Exit::bad_data, "{}: no such directory", model);
-  if (path_exists(model + "/config.json")) return model;
-  if (path_exists(model + "/model/config.json")) return model + "/model";
-  fail(Exit::bad_data,
-       "{}: neither a Hugging Face directory (no config.json) nor a finished run (no model/config.json)", model);
+std::optional<std::string> HfDirectory::text(const std::string& name) const {
+  const std::string file = path_ + "/" + name;
+  if (!path_exists(file)) return std::nullopt;
+  return read_file(file, kMaxTextBytes, Exit::bad_data);
 }
 
-void read_floats(const HfTensor& tensor, int64_t first, int64_t count, float* out) {
-  const SafetensorsFile::Tensor& spec = *tensor.spec;
-  CHECK(first >= 0 && count >= 0 && first <= spec.elements() && count <= spec.elements() - first, "{}", spec.name);
-  switch (spec.dtype) {
-    case DType::f32:
-      tensor.file->read(spec, static_cast<uint64_t>(first) * sizeof(float), out,
-                        static_cast<size_t>(count) * sizeof(float));
-      return;
-    case DType::bf16: return widen<bf16>(tensor, first, count, out);
-    case DType::f16: return widen<f16>(tensor, first, count, out);
-    case DType::f8_e4m3:
-    case DType::f8_e5m2:
-      fail(Exit::bad_config, "{}: tensor {}: FP8 checkpoints are not built yet", tensor.file->path(),
-           quoted_name(spec.name));
-    default:
-      fail(Exit::bad_data, "{}: tensor {}: {} numbers are no weights", tensor.file->path(), quoted_name(spec.name),
-           safetensors_name(spec.dtype));
-  }
+std::vector<const TensorSpec*> HfDirectory::weights() const {
+  std::vector<const TensorSpec*> weights;
+  for (const HfTensor& tensor : tensors_) weights.push_back(tensor.spec);
+  return weights;
+}
+
+const TensorSpec* HfDirectory::weight(std::string_view name) const {
+  const HfTensor* tensor = find(name);
+  return tensor == nullptr ? nullptr : tensor->spec;
+}
+
+std::string HfDirectory::file_of(const TensorSpec& weight) const { return find(weight.name)->file->path(); }
+
+void HfDirectory::read(const TensorSpec& weight, uint64_t begin, void* out, size_t bytes) const {
+  const HfTensor& tensor = *find(weight.name);
+  tensor.file->read(*tensor.spec, begin, out, bytes);
+}
+
+void HfDirectory::forget(const TensorSpec& weight, uint64_t begin, uint64_t bytes) const {
+  const HfTensor& tensor = *find(weight.name);
+  tensor.file->forget(*tensor.spec, begin, bytes);
 }
 
 std::vector<HfShard> plan_shards(std::vector<TensorSpec> tensors, uint64_t max_shard_bytes) {

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoint/safetensors.hpp"
+#include "checkpoint/model_files.hpp"
 
 namespace tael {
 
@@ -23,15 +23,22 @@ struct HfTensor {
   const std::string& name() const { return spec->name; }
 };
 
-class HfDirectory {
+class HfDirectory final : public ModelFiles {
  public:
   static constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
+  static constexpr uint64_t kMaxTextBytes = uint64_t{64} << 20;  // tokenizers of large vocabularies take about 10 MB
 
   static HfDirectory open(const std::string& path);
 
-  const std::string& path() const { return path_; }
-  std::string config_path() const { return path_ + "/config.json"; }
-  const std::string& config_text() const { return config_text_; }
+  const std::string& path() const override { return path_; }
+  std::string config_path() const override { return path_ + "/config.json"; }
+  const std::string& config_text() const override { return config_text_; }
+  std::optional<std::string> text(const std::string& name) const override;
+  std::vector<const TensorSpec*> weights() const override;
+  const TensorSpec* weight(std::string_view name) const override;
+  std::string file_of(const TensorSpec& weight) const override;
+  void read(const TensorSpec& weight, uint64_t begin, void* out, size_t bytes) const override;
+  void forget(const TensorSpec& weight, uint64_t begin, uint64_t bytes) const override;
 
   const std::vector<HfTensor>& tensors() const { return tensors_; }  // in natural_less order of their names
   const HfTensor* find(std::string_view name) const;
@@ -45,17 +52,6 @@ class HfDirectory {
   std::vector<HfTensor> tensors_;
   std::unordered_map<std::string_view, size_t> index_;
 };
-
-// MODEL on a command line: a Hugging Face directory, or a finished run, whose directory is RUN/model. Returns the
-// Hugging Face directory's path; Error(bad_data) when it is neither.
-std::string find_hf_directory(const std::string& model);
-
-// Numbers [first, first + count) of a tensor as float32, exactly: from F32, BF16 or F16. FP8 is Error(bad_config), "not
-// built yet"; integers are Error(bad_data). Allocates nothing; many threads may read at once.
-void read_floats(const HfTensor& tensor, int64_t first, int64_t count, float* out);
-
-// Runs of digits compare as numbers: layers.2 comes before layers.10.
-bool natural_less(std::string_view a, std::string_view b);
 
 struct HfShard {
   std::string file;  // "model.safetensors" or "model-00001-of-00003.safetensors"

@@ -42,11 +42,12 @@ void write_label(H5Writer& writer, const ShardLabel& label) {
 }
 
 // Layout alone: where the numbers of each box will lie.
-std::vector<uint64_t> lay_out(const std::string& path, const ShardLabel& label, const std::vector<BoxData>& boxes) {
+std::vector<uint64_t> lay_out(const std::string& path, const ShardLabel& label, const std::vector<const Box*>& boxes) {
   H5Writer writer(path, {.alignment = kAlignment, .align_from = kAlignedFrom});
   write_label(writer, label);
   std::vector<uint64_t> offsets;
-  for (const auto& [box, data] : boxes) {
+  for (const Box* each : boxes) {
+    const Box& box = *each;
     if (box.elements() == 0) {  // HDF5 has no place for it; the manifest names it
       offsets.push_back(0);
       continue;
@@ -61,13 +62,15 @@ std::vector<uint64_t> lay_out(const std::string& path, const ShardLabel& label, 
   return offsets;
 }
 
-void write_numbers(const File& file, StoredBox& stored, const void* data) {
+// bytes_at(index, begin, n): where n bytes of a box lie, until the next call.
+template <class BytesAt>
+void write_numbers(const File& file, StoredBox& stored, size_t index, const BytesAt& bytes_at) {
   const uint64_t bytes = stored.box.bytes();
-  const auto* from = static_cast<const std::byte*>(data);
   for (uint64_t done = 0; done < bytes; done += kBlockBytes) {
     const size_t n = static_cast<size_t>(std::min(kBlockBytes, bytes - done));
-    stored.crc32c.push_back(crc32c(from + done, n));  // of the source: what was meant, not what arrived
-    file.write_at(stored.offset + done, from + done, n);
+    const std::byte* from = bytes_at(index, done, n);
+    stored.crc32c.push_back(crc32c(from, n));  // of the source: what was meant, not what arrived
+    file.write_at(stored.offset + done, from, n);
   }
 }
 
@@ -77,11 +80,9 @@ Gap read_gap(const File& file, uint64_t begin, uint64_t end) {
   return {begin, end - begin, crc32c(bytes.data(), bytes.size())};
 }
 
-}  // namespace
-
-std::string shard_name(int64_t shard) { return fmt::format("shard-{:05}.h5", shard); }
-
-Manifest write_shard(const std::string& directory, const ShardLabel& label, const std::vector<BoxData>& boxes) {
+template <class BytesAt>
+Manifest write_boxes(const std::string& directory, const ShardLabel& label, const std::vector<const Box*>& boxes,
+                     const BytesAt& bytes_at) {
   const std::string name = shard_name(label.shard), path = directory + "/" + name;
   if (path_exists(path)) fail(Exit::io, "{}: exists already", path);
   const std::vector<uint64_t> offsets = lay_out(path, label, boxes);
@@ -91,8 +92,8 @@ Manifest write_shard(const std::string& directory, const ShardLabel& label, cons
   report.files.push_back({name, file.size(), {}});
   file.allocate(report.files[0].bytes);
   for (size_t i = 0; i < boxes.size(); ++i) {
-    StoredBox stored{boxes[i].box, 0, offsets[i], {}};
-    write_numbers(file, stored, boxes[i].data);
+    StoredBox stored{*boxes[i], 0, offsets[i], {}};
+    write_numbers(file, stored, i, bytes_at);
     report.boxes.push_back(std::move(stored));
   }
   file.sync();
@@ -108,6 +109,29 @@ Manifest write_shard(const std::string& directory, const ShardLabel& label, cons
   if (end < report.files[0].bytes) report.files[0].gaps.push_back(read_gap(file, end, report.files[0].bytes));
   file.close();
   return report;
+}
+
+}  // namespace
+
+std::string shard_name(int64_t shard) { return fmt::format("shard-{:05}.h5", shard); }
+
+Manifest write_shard(const std::string& directory, const ShardLabel& label, const std::vector<BoxData>& boxes) {
+  std::vector<const Box*> all;
+  for (const BoxData& box : boxes) all.push_back(&box.box);
+  return write_boxes(directory, label, all, [&](size_t index, uint64_t begin, size_t) {
+    return static_cast<const std::byte*>(boxes[index].data) + begin;
+  });
+}
+
+Manifest write_shard(const std::string& directory, const ShardLabel& label, const std::vector<Box>& boxes,
+                     const BoxSource& source) {
+  std::vector<const Box*> all;
+  for (const Box& box : boxes) all.push_back(&box);
+  std::vector<std::byte> block(kBlockBytes);
+  return write_boxes(directory, label, all, [&](size_t index, uint64_t begin, size_t bytes) {
+    source(index, begin, block.data(), bytes);
+    return std::as_const(block).data();
+  });
 }
 
 }  // namespace tael

@@ -7,6 +7,7 @@
 // bfloat16, which HDF5 1.10 has no type for, is stored as uint16.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -28,5 +29,12 @@ std::string shard_name(int64_t shard);  // "shard-00003.h5"
 // Writes DIRECTORY/shard_name and forces it to the disk. The file must not exist. Equal arguments give equal bytes.
 // Returns its file and boxes. Error(io): the system refuses; the file is then worthless and the caller removes it.
 Manifest write_shard(const std::string& directory, const ShardLabel& label, const std::vector<BoxData>& boxes);
+
+// The same of boxes whose numbers come on demand, so that more than memory holds can be written: fills out[0, bytes)
+// with bytes [begin, begin + bytes) of box number `index`. Called in the order of boxes and bytes, at most kBlockBytes
+// at a time.
+using BoxSource = std::function<void(size_t index, uint64_t begin, void* out, size_t bytes)>;
+Manifest write_shard(const std::string& directory, const ShardLabel& label, const std::vector<Box>& boxes,
+                     const BoxSource& source);
 
 }  // namespace tael

@@ -60,4 +60,24 @@ bool Utf8Check::feed(std::string_view piece) {
 
 bool Utf8Check::finish() { return missing_ == 0; }
 
+void Utf8Stream::feed(char byte, std::string& text) {
+  if (!check_.feed({&byte, 1})) {
+    finish(text);
+    if (!check_.feed({&byte, 1})) {  // begins no character either
+      open_ += byte;
+      return finish(text);
+    }
+  }
+  open_ += byte;
+  if (!check_.finish()) return;  // more of it must come
+  text += open_;
+  open_.clear();
+}
+
+void Utf8Stream::finish(std::string& text) {
+  if (!open_.empty()) text += "\xEF\xBF\xBD";
+  open_.clear();
+  check_ = Utf8Check();
+}
+
 }  // namespace tael

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace tael {
@@ -21,6 +22,19 @@ class Utf8Check {
   uint64_t bytes_ = 0, character_ = 0, line_ = 1;
   int missing_ = 0;                               // bytes of the character that is open
   unsigned char lowest_ = 0x80, highest_ = 0xBF;  // of its next byte
+};
+
+// Bytes to text that can be shown as it comes: whole characters only, and U+FFFD for what is none.
+class Utf8Stream {
+ public:
+  // Appends to `text` what the byte completes.
+  void feed(char byte, std::string& text);
+  // No more bytes follow: a character that is still open becomes U+FFFD.
+  void finish(std::string& text);
+
+ private:
+  std::string open_;
+  Utf8Check check_;
 };
 
 // The first byte of a character, in text that is UTF-8.

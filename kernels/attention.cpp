@@ -22,25 +22,6 @@ struct ForwardSpace {
   }
 };
 
-// Takes the panel's scores of n keys into the running softmax: score becomes the weights exp(score - largest), the
-// result is the factor by which what was summed before shrinks. A key that is not seen has weight exp(-inf) = 0; the
-// maximum starts at a finite number so that a row which has seen nothing yet does not subtract infinities.
-TAEL_INLINE F16 softmax_step(float* score, int64_t n, float* largest, float* total) {
-  const F16 before = load(largest);
-  F16 m = before;
-  for (int64_t j = 0; j < n; ++j) m = max(m, load(score + j * kLanes));
-  const F16 shrink = exp(sub(before, m));
-  F16 sum = mul(load(total), shrink);
-  for (int64_t j = 0; j < n; ++j) {
-    const F16 p = exp(sub(load(score + j * kLanes), m));
-    store(score + j * kLanes, p);
-    sum = add(sum, p);
-  }
-  store(largest, m);
-  store(total, sum);
-  return shrink;
-}
-
 // Positions [begin, end) of one head of the sequence whose first row is `row`.
 void forward_block(const AttentionForward<float>& args, const ForwardSpace& space, int64_t row, int64_t head,
                    int64_t begin, int64_t end) {
@@ -70,7 +51,7 @@ void forward_block(const AttentionForward<float>& args, const ForwardSpace& spac
       rows_times_panel(space.score, space.k, space.q + p * kLanes * depth, n, depth);
       panel.hide(space.score, key, n);
       const F16 shrink = softmax_step(space.score, n, space.largest + p * kLanes, space.total + p * kLanes);
-      add_weighted_rows(space.o + p * kLanes * value, shrink, space.v, space.score, n, value);
+      add_weighted_rows(space.o + p * kLanes * value, shrink, space.v, space.score, n, value, value);
     }
   }
   for (int64_t p = 0; begin + p * kLanes < end; ++p) {

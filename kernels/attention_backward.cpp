@@ -144,7 +144,7 @@ void backward_head(const AttentionBackward<float>& args, const BackwardSpace& sp
           store(weight + j * kLanes, w);
           store(dscore + j * kLanes, mul(w, sub(load(dscore + j * kLanes), delta)));
         }
-        add_weighted_rows(space.dq + p * kLanes * depth, set1(1.0f), space.k, dscore, n, depth);
+        add_weighted_rows(space.dq + p * kLanes * depth, set1(1.0f), space.k, dscore, n, depth, depth);
       }
       if (!any_visible) continue;
       float* const out = dkv + key * args.dkv_TX.pitch;

@@ -188,15 +188,35 @@ TAEL_INLINE void rows_times_panel(float* score, const float* k, const float* q, 
   });
 }
 
-// out[d][lane] = out[d][lane] * factor[lane] + sum over keys of k[j][d] * weight[j][lane].
+// out[d][lane] = out[d][lane] * factor[lane] + sum over keys of k[j][d] * weight[j][lane], d < width; rows of k are
+// `pitch` numbers apart.
 TAEL_INLINE void add_weighted_rows(float* out, F16 factor, const float* k, const float* weight, int64_t keys,
-                                   int64_t width) {
+                                   int64_t width, int64_t pitch) {
   for_tiles(width, [&]<class Tile>(Tile, int64_t r) TAEL_INLINE_LAMBDA {
     F16 c[Tile::kRows];
     for (int i = 0; i < Tile::kRows; ++i) c[i] = mul(load(out + (r + i) * kLanes), factor);
-    multiply(c, k + r, 1, width, weight, kLanes, keys);
+    multiply(c, k + r, 1, pitch, weight, kLanes, keys);
     for (int i = 0; i < Tile::kRows; ++i) store(out + (r + i) * kLanes, c[i]);
   });
+}
+
+// Takes the panel's scores of n keys into the running softmax: score becomes the weights exp(score - largest), the
+// result is the factor by which what was summed before shrinks. A key that is not seen has weight exp(-inf) = 0; the
+// maximum starts at a finite number so that a row which has seen nothing yet does not subtract infinities.
+TAEL_INLINE F16 softmax_step(float* score, int64_t n, float* largest, float* total) {
+  const F16 before = load(largest);
+  F16 m = before;
+  for (int64_t j = 0; j < n; ++j) m = max(m, load(score + j * kLanes));
+  const F16 shrink = exp(sub(before, m));
+  F16 sum = mul(load(total), shrink);
+  for (int64_t j = 0; j < n; ++j) {
+    const F16 p = exp(sub(load(score + j * kLanes), m));
+    store(score + j * kLanes, p);
+    sum = add(sum, p);
+  }
+  store(largest, m);
+  store(total, sum);
+  return shrink;
 }
 
 // Cuts a thread's workspace into arrays of floats that begin on 64-byte borders; without a base it only counts.

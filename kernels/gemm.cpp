@@ -15,6 +15,7 @@ constexpr int64_t kMaxTaskCols = 1024, kMinTaskCols = 128;
 constexpr int64_t kTasksPerThread =
     4;  // at least, while tasks are larger than the minimum: the last ones to finish wait
 constexpr int64_t kUnpackedRows = 2 * 12;  // below so many rows packing B costs more than it brings
+constexpr int64_t kFewRows = 2;            // up to so many rows of a transposed B are turned in registers
 
 static_assert(kRowBlock % kTileRows == 0 && kMaxTaskCols % kTileCols == 0 && kMinTaskCols % kTileCols == 0);
 static_assert((kInnerBlock * kMaxTaskCols + kInnerBlock * kRowBlock) * static_cast<int64_t>(sizeof(float)) <=
@@ -54,12 +55,49 @@ void write_zeros(const Product& x, const Block& block) {
       store(x.c + i * x.c_pitch + j, zero(), smaller(kLanes, block.col_end - j));
 }
 
+// Few rows times a transposed B, as decoding has it: B comes from memory once and is worth no packing, so sixteen
+// numbers, a line of the cache, of sixteen of its rows are turned at a time, beside the sums of those before.
+template <int kRows>
+void multiply_few(const Product& x, const Block& block, bool accumulate) {
+  constexpr int64_t kDepth = 16;
+  alignas(64) float turned[kDepth * kLanes];
+  for (int64_t j = block.col_begin; j < block.col_end; j += kLanes) {
+    const int64_t cols = smaller(kLanes, block.col_end - j);
+    float* c = x.c + block.row_begin * x.c_pitch + j;
+    F16 sum[kRows];
+    for (int i = 0; i < kRows; ++i) sum[i] = accumulate ? load(c + i * x.c_pitch, cols) : zero();
+    for (int64_t p = 0; p < x.inner; p += kDepth) {
+      const int64_t depth = smaller(kDepth, x.inner - p);
+      const float* b = x.b + j * x.b_pitch + p;
+      if (cols == kLanes && depth == kDepth) {
+        for (int64_t i = 0; i < kLanes; i += 8)  // all of a line at once: rows a power of two apart share few lines
+          for (int64_t q = 0; q < kDepth; q += 8)
+            transpose8(turned + q * kLanes + i, kLanes, b + i * x.b_pitch + q, x.b_pitch);
+      } else {
+        for (int64_t q = 0; q < depth; ++q)
+          for (int64_t i = 0; i < kLanes; ++i) turned[q * kLanes + i] = i < cols ? b[i * x.b_pitch + q] : 0.0f;
+      }
+      const float* a = x.a + block.row_begin * x.a_pitch + p;
+      for (int64_t q = 0; q < depth; ++q) {
+        const F16 bq = load(turned + q * kLanes);
+        for (int i = 0; i < kRows; ++i) sum[i] = fma(set1(a[i * x.a_pitch + q]), bq, sum[i]);
+      }
+    }
+    for (int i = 0; i < kRows; ++i) store(c + i * x.c_pitch, sum[i], cols);
+  }
+}
+
 // One task: a block of c, the whole summed index.
 template <class F>
 void multiply_block(const Product& x, const Block& block, bool accumulate, float* workspace) {
   if (x.inner == 0) {
     if (!accumulate) write_zeros(x, block);
     return;
+  }
+  if constexpr (F::b_transposed) {
+    const int64_t rows = block.row_end - block.row_begin;
+    if (rows <= kFewRows)
+      return rows == 1 ? multiply_few<1>(x, block, accumulate) : multiply_few<2>(x, block, accumulate);
   }
   float* const packed_b = workspace;
   float* const packed_a = workspace + kInnerBlock * kMaxTaskCols;

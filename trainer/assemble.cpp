@@ -5,6 +5,7 @@
 
 #include "base/hash.hpp"
 #include "checkpoint/hf_import.hpp"
+#include "checkpoint/model_source.hpp"
 #include "cost/machine.hpp"
 #include "model/init.hpp"
 #include "parallel/agree.hpp"
@@ -118,8 +119,7 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
     if (config.data.document_mask) separator = document_separator(train_shards);
     lr = make_lr(config, steps);
     if (config.checkpoint.initial_load_path) {
-      const HfDirectory directory = HfDirectory::open(find_hf_directory(*config.checkpoint.initial_load_path));
-      check_hf_tensors(directory, network.table());
+      check_hf_tensors(*open_model(*config.checkpoint.initial_load_path).files, network.table());
     }
     spans = owned_spans(network.table());
     MemoryShape shape;
@@ -209,8 +209,7 @@ void Run::initialize() {
       init_params(stream, network.table(), static_cast<uint64_t>(config.run.seed), params.data, biases.data);
       return;
     }
-    const HfDirectory directory = HfDirectory::open(find_hf_directory(*config.checkpoint.initial_load_path));
-    import_parameters(directory, network.table(), params, biases);
+    import_parameters(*open_model(*config.checkpoint.initial_load_path).files, network.table(), params, biases);
   });
   const uint64_t digest = xxh3_64(params.data, static_cast<size_t>(params.size()) * sizeof(float));
   agree_equal(comm, "initial weights", digest, Exit::internal);

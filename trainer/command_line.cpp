@@ -22,6 +22,7 @@
 #include "trainer/commands/config.hpp"
 #include "trainer/commands/data.hpp"
 #include "trainer/commands/eval.hpp"
+#include "trainer/commands/sample.hpp"
 #include "trainer/commands/train.hpp"
 #include "trainer/completion.hpp"
 #include "trainer/console.hpp"
@@ -39,16 +40,11 @@ struct NotBuilt {
 // Verbs of the contract that are not built yet. They accept any words, so that the answer is always the same.
 constexpr NotBuilt kNotBuilt[] = {
     {nullptr, "plan", "memory, time, GPU-hours and money of a run before it runs"},
-    {nullptr, "sample", "generate text"},
     {nullptr, "report", "the cost report of runs"},
     {nullptr, "submit", "write and queue a Slurm job"},
     {nullptr, "doctor", "measure this machine"},
     {nullptr, "selftest", "compare every layout of a configuration with one rank"},
     {"data", "train-tokenizer", "train a byte-pair tokenizer"},
-    {"checkpoint", "inspect", "what is in a checkpoint"},
-    {"checkpoint", "verify", "check every byte of a checkpoint"},
-    {"checkpoint", "diff", "compare two checkpoints"},
-    {"checkpoint", "import-hf", "make a checkpoint of a Hugging Face directory"},
 };
 
 class CommandLine {
@@ -67,6 +63,7 @@ class CommandLine {
     app_.option_defaults()->delimiter('\0');
     train();
     eval();
+    sample();
     data();
     checkpoint();
     config();
@@ -216,7 +213,7 @@ class CommandLine {
     CLI::App* app = verb(&app_, "eval", "how well a model predicts held-out data",
                          "  tael eval runs/first --data valid.h5\n"
                          "  tael eval ~/models/deepseek-v2-lite --data valid.h5 --seq-length 4096 --json");
-    app->add_option("model", eval_.model, "a run, or a Hugging Face directory")->required();
+    app->add_option("model", eval_.model, "a run, a checkpoint or a Hugging Face directory")->required();
     app->add_option("--data", eval_.data, "token shards (tael data prepare)")->required();
     app->add_option("--seq-length", eval_.seq_length,
                     "tokens of a window (default: what the run was trained with, else max_position_embeddings)")
@@ -230,6 +227,30 @@ class CommandLine {
     on_ranks(app, [this](Comm& comm) {
       eval_.search = search();
       return run_eval(eval_, comm, stdout);
+    });
+  }
+
+  void sample() {
+    CLI::App* app = verb(&app_, "sample", "continue a text, token by token",
+                         "  tael sample runs/first --prompt 'The command' --temperature 0.7 --top-p 0.9\n"
+                         "  tael sample ~/models/deepseek-v2-lite --prompt-ids 100000,549 --print-ids --temperature 0");
+    app->add_option("model", sample_.model, "a run, a checkpoint or a Hugging Face directory")->required();
+    app->add_option("--prompt", sample_.prompt,
+                    "the text to continue, read as training reads it: nothing is put in front");
+    app->add_option("--prompt-ids", sample_.prompt_ids, "or its tokens: 1,2,3");
+    app->add_option("--tokens", sample_.tokens,
+                    fmt::format("generate at most so many (default: {}, or what fits)", kSampleTokens));
+    app->add_option("--temperature", sample_.temperature, "0 takes the likeliest token each time (default: 1)");
+    app->add_option("--top-p", sample_.top_p,
+                    "draw from the likeliest tokens that reach this probability (default: 1)");
+    app->add_option("--seed", sample_.seed, "another number gives another text (default: 0)");
+    app->add_flag("--print-ids", sample_.print_ids, "print the generated tokens as numbers");
+    app->add_flag("--no-echo", sample_.no_echo, "print the continuation without the prompt");
+    app->add_flag("--ignore-eos", sample_.ignore_eos, "go on behind the token that ends a text");
+    app->add_option("--compute", sample_.compute, "fp32, bf16 or fp8");
+    on_ranks(app, [this](Comm& comm) {
+      sample_.search = search();
+      return run_sample(sample_, comm, stdout, stderr);
     });
   }
 
@@ -265,13 +286,43 @@ class CommandLine {
   }
 
   void checkpoint() {
-    CLI::App* app = verb(group("checkpoint", "work on checkpoints and Hugging Face directories",
-                               "  tael checkpoint export-hf runs/first out/\n"
-                               "  tael checkpoint export-hf runs/first out/ --dtype bf16"),
-                         "export-hf", "copy a model to a Hugging Face directory, tensor by tensor",
+    CLI::App* all = group("checkpoint", "work on checkpoints and Hugging Face directories",
+                          "  tael checkpoint verify runs/first\n"
+                          "  tael checkpoint export-hf runs/first out/ --dtype bf16");
+    CLI::App* inspect = verb(all, "inspect", "what is in a checkpoint",
+                             "  tael checkpoint inspect runs/first\n"
+                             "  tael checkpoint inspect runs/first/checkpoints/step-00000100 --tensors");
+    inspect->add_option("checkpoint", inspect_checkpoint_.checkpoint, "a checkpoint, or a run: its newest")->required();
+    inspect->add_flag("--tensors", inspect_checkpoint_.tensors, "a line for each tensor");
+    inspect->add_flag("--json", inspect_checkpoint_.json, "as one JSON object");
+    alone(inspect, [this] { return run_checkpoint_inspect(inspect_checkpoint_, stdout); });
+
+    CLI::App* verify = verb(all, "verify", "check every byte of a checkpoint",
+                            "  tael checkpoint verify runs/first\n"
+                            "  tael checkpoint verify runs/first/checkpoints/step-00000100");
+    verify->add_option("checkpoint", first_, "a checkpoint, or a run: all of its checkpoints")->required();
+    alone(verify, [this] { return run_checkpoint_verify(first_, stdout); });
+
+    CLI::App* diff = verb(all, "diff", "compare two checkpoints; exits 0 where they are equal, 1 where not",
+                          "  tael checkpoint diff runs/first runs/second\n"
+                          "  tael checkpoint diff runs/first/checkpoints/step-00000100 ~/models/moonlight");
+    diff->add_option("a", first_, "a checkpoint, a run (its newest) or a Hugging Face directory (weights alone)")
+        ->required();
+    diff->add_option("b", second_, "another")->required();
+    alone(diff, [this] { return run_checkpoint_diff(first_, second_, stdout); });
+
+    CLI::App* import = verb(all, "import-hf", "make a checkpoint of a Hugging Face directory, tensor by tensor",
+                            "  tael checkpoint import-hf ~/models/moonlight moonlight.ckpt\n"
+                            "  tael checkpoint import-hf ~/models/moonlight moonlight.ckpt --dry-run");
+    import->add_option("directory", import_hf_.directory, "a Hugging Face directory")->required();
+    import->add_option("out", import_hf_.out, "the checkpoint to make")->required();
+    import->add_flag("--dry-run", import_hf_.dry_run, "check everything, write nothing");
+    alone(import, [this] { return run_checkpoint_import_hf(import_hf_, stdout); });
+
+    CLI::App* app = verb(all, "export-hf", "copy a model to a Hugging Face directory, tensor by tensor",
                          "  tael checkpoint export-hf runs/first out/\n"
                          "  tael checkpoint export-hf ~/models/moonlight out/ --dtype bf16");
-    app->add_option("model", export_.model, "a run, or a Hugging Face directory")->required();
+    app->add_option("model", export_.model, "a run, a checkpoint or a Hugging Face directory")->required();
     app->add_option("out", export_.out, "the directory to make")->required();
     words_of(app->add_option("--dtype", export_dtype_, "fp32 or bf16; without it every tensor keeps its format"),
              {"fp32", "bf16"});
@@ -405,10 +456,14 @@ class CommandLine {
   std::map<const CLI::Option*, std::vector<std::string>> words_;
   TrainOptions train_;
   EvalOptions eval_;
+  SampleOptions sample_;
   DataPrepareOptions prepare_;
   DataInspectOptions inspect_;
   DataImportCommandOptions import_;
   ExportHfOptions export_;
+  ImportHfOptions import_hf_;
+  InspectOptions inspect_checkpoint_;
+  std::string first_, second_;  // of verbs that take nothing else
   ConfigShowOptions show_;
   ConfigCheckOptions check_;
   ConfigDiffOptions diff_;

@@ -83,6 +83,25 @@ class CheckpointTest : public ::testing::Test {
   std::string manifest_text_;
 };
 
+TEST_F(CheckpointTest, AnyRangeOfATensorIsReadByItself) {
+  const Checkpoint checkpoint = Checkpoint::open(path_);
+  for (int64_t first = 0; first < 35; ++first) {  // of a matrix in four quarters
+    for (int64_t count = 0; first + count <= 35; ++count) {
+      std::vector<float> out(static_cast<size_t>(count + 1), -7.0f);
+      checkpoint.read_range(matrix_box_, first, count, out.data());
+      for (int64_t i = 0; i < count; ++i)
+        ASSERT_EQ(out[static_cast<size_t>(i)], matrix_[static_cast<size_t>(first + i)]);
+      ASSERT_EQ(out.back(), -7.0f);
+    }
+  }
+  std::vector<float> out(300'000);  // across the borders of blocks
+  for (const int64_t first : {0, 1, 262'143, 262'144, 300'001}) {
+    checkpoint.read_range(large_box_, first, 300'000, out.data());
+    EXPECT_TRUE(std::equal(out.begin(), out.end(), large_.begin() + first));
+  }
+  checkpoint.read_range(empty_box_, 0, 0, nullptr);
+}
+
 TEST_F(CheckpointTest, ReadsWhatWasWritten) {
   const Checkpoint c = Checkpoint::open(path_);
   EXPECT_EQ(c.state().seed, -5);

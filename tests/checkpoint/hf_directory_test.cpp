@@ -37,6 +37,10 @@ void expect_same_tensors(const HfDirectory& a, const HfDirectory& b) {
   }
 }
 
+void copy(const HfDirectory& directory, const std::string& path, std::optional<DType> dtype) {
+  copy_model(directory, make_param_table(read_hf_shape(directory)), path, dtype);
+}
+
 TEST(HfDirectory, GoldenModelsOfOneFileAndOfTwo) {
   const HfDirectory one = HfDirectory::open(kGolden + "v3_recipe"), two = HfDirectory::open(kGolden + "v3");
   EXPECT_EQ(one.tensors().size(), 97u);
@@ -51,7 +55,7 @@ TEST(HfDirectory, CopiesHaveTheSameBytesInEveryTensor) {
     const ScratchDirectory scratch;
     const HfDirectory golden = HfDirectory::open(kGolden + name);
     check_hf_tensors(golden, make_param_table(read_hf_shape(golden)));
-    copy_hf_directory(golden, scratch.at("out/deep"), {});
+    copy(golden, scratch.at("out/deep"), {});
     const HfDirectory copy = HfDirectory::open(scratch.at("out/deep"));
     EXPECT_EQ(copy.config_text(), golden.config_text());
     EXPECT_FALSE(path_exists(scratch.at("out/deep.tael-partial")));
@@ -96,11 +100,11 @@ TEST(HfDirectory, Bf16FilesAreReadExactlyAndWrittenBack) {
     for (int64_t i = 0; i < param.size(); ++i)
       ASSERT_EQ(params[static_cast<size_t>(param.offset + i)], tiny_number(param.name, i)) << param.name;
 
-  copy_hf_directory(narrow, scratch.at("same"), {});
+  copy(narrow, scratch.at("same"), {});
   expect_same_tensors(narrow, HfDirectory::open(scratch.at("same")));
-  copy_hf_directory(narrow, scratch.at("widened"), DType::f32);
+  copy(narrow, scratch.at("widened"), DType::f32);
   expect_same_tensors(wide, HfDirectory::open(scratch.at("widened")));
-  copy_hf_directory(wide, scratch.at("narrowed"), DType::bf16);
+  copy(wide, scratch.at("narrowed"), DType::bf16);
   const HfDirectory narrowed = HfDirectory::open(scratch.at("narrowed"));
   expect_same_tensors(narrow, narrowed);  // gate biases stay float32 in both
   EXPECT_EQ(narrowed.find("model.layers.1.mlp.gate.e_score_correction_bias")->spec->dtype, DType::f32);
@@ -114,11 +118,11 @@ TEST(HfDirectory, RowsOfATensorCanBeReadAlone) {
   const ScratchDirectory scratch;
   Tiny(DType::bf16).write(scratch.at("m"));
   const HfDirectory directory = HfDirectory::open(scratch.at("m"));
-  const HfTensor& tensor = *directory.find("model.embed_tokens.weight");
+  const TensorSpec& tensor = *directory.weight("model.embed_tokens.weight");
   float rows[8];
-  read_floats(tensor, 4, 8, rows);
-  for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(rows[i], tiny_number(tensor.name(), 4 + i));
-  EXPECT_NE(error_of(Exit::internal, [&] { read_floats(tensor, 16, 5, rows); }), "no error");
+  read_floats(directory, tensor, 4, 8, rows);
+  for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(rows[i], tiny_number(tensor.name, 4 + i));
+  EXPECT_NE(error_of(Exit::internal, [&] { read_floats(directory, tensor, 16, 5, rows); }), "no error");
 }
 
 TEST(HfDirectory, ShardsAreCutBySizeAndOrderOfNamesOnly) {
@@ -146,7 +150,7 @@ TEST(HfDirectory, ShardsAreCutBySizeAndOrderOfNamesOnly) {
   few.write(scratch.at("few"));
   EXPECT_TRUE(path_exists(scratch.at("many/model.safetensors.index.json")));
   expect_same_tensors(HfDirectory::open(scratch.at("few")), HfDirectory::open(scratch.at("many")));
-  copy_hf_directory(HfDirectory::open(scratch.at("many")), scratch.at("one"), {});
+  copy(HfDirectory::open(scratch.at("many")), scratch.at("one"), {});
   EXPECT_TRUE(read_file(scratch.at("one/model.safetensors")) == read_file(scratch.at("few/model.safetensors")));
 }
 
@@ -187,18 +191,6 @@ TEST(HfDirectory, ACopyIsCompleteOrAbsent) {
   const std::string message = error_of(Exit::io, [&] { write_hf_directory(scratch.at("huge"), huge, tiny_source); });
   EXPECT_NE(message.find("needs 144115188.08 GB, the disk has "), std::string::npos) << message;
   EXPECT_FALSE(path_exists(scratch.at("huge")));
-}
-
-TEST(HfDirectory, AFinishedRunIsFoundByItsDirectory) {
-  const ScratchDirectory scratch;
-  create_directory(scratch.at("run"));
-  EXPECT_EQ(scratch.relative(error_of(Exit::bad_data, [&] { find_hf_directory(scratch.at("run")); })),
-            "DIR/run: neither a Hugging Face directory (no config.json) nor a finished run (no model/config.json)");
-  EXPECT_EQ(scratch.relative(error_of(Exit::bad_data, [&] { find_hf_directory(scratch.at("no")); })),
-            "DIR/no: no such directory");
-  Tiny().write(scratch.at("run/model"));
-  EXPECT_EQ(find_hf_directory(scratch.at("run")), scratch.at("run/model"));
-  EXPECT_EQ(find_hf_directory(scratch.at("run/model")), scratch.at("run/model"));
 }
 
 }  // namespace

@@ -9,19 +9,18 @@ import sys
 sys.dont_write_bytecode = True
 from program import ProgramTest, main  # noqa: E402
 
-BUILT = ["train", "eval", "data prepare", "data inspect", "data import", "checkpoint export-hf", "config show", "config check",
-         "config diff", "completion"]
+BUILT = ["train", "eval", "sample", "data prepare", "data inspect", "data import", "checkpoint inspect", "checkpoint verify",
+         "checkpoint diff", "checkpoint import-hf", "checkpoint export-hf", "config show", "config check", "config diff",
+         "completion"]
 NOT_BUILT = [
-    "plan {config} optimizer.lr=1 --search --json", "sample {run} --prompt text --tokens 3 --temperature 0",
-    "sample {run} --prompt-ids 1,2,3 --print-ids", "report {run} {run} --json", "submit {config} slurm.partition=x --submit",
-    "doctor --kernels", "selftest {config}", "selftest", "data train-tokenizer corpus", "checkpoint inspect {run}",
-    "checkpoint verify {run}", "checkpoint diff {run} {run}", "checkpoint import-hf {run} out", "plan --help", "plan"]
+    "plan {config} optimizer.lr=1 --search --json", "report {run} {run} --json", "submit {config} slurm.partition=x --submit",
+    "doctor --kernels", "selftest {config}", "selftest", "data train-tokenizer corpus", "plan --help", "plan"]
 
 
 class CommandLine(ProgramTest):
     def test_usage_errors(self):
         for words, text in (
-                ("", "a command is missing; one of: train, eval, data"), ("trian x", "unknown command trian; one of: train"),
+                ("", "a command is missing; one of: train, eval, sample, data"), ("trian x", "unknown command trian; one of: train"),
                 ("--bogus", "unknown option --bogus"), ("data", "a command is missing; one of: prepare, inspect, import"),
                 ("data prepair", "unknown command prepair"), ("config", "a command is missing"), ("train", "config is required"),
                 ("train a.yaml --bogus", "not expected: --bogus"),
@@ -34,7 +33,9 @@ class CommandLine(ProgramTest):
                 ("data prepare corpus", "--out is required"), ("data prepare --out x.h5", "inputs is required"),
                 ("data prepare --out x.h5 --valid v.h5 --valid-fraction lots corpus", "--valid-fraction = lots"),
                 ("data inspect", "shard is required"), ("data import tokens --out x.h5 f", "expected nanogpt, llmc or megatron"),
-                ("checkpoint export-hf a", "out is required"), ("checkpoint export-hf a b --dtype f16", "expected fp32, bf16 or fp8"),
+                ("checkpoint export-hf a", "out is required"), ("sample", "model is required"), ("checkpoint diff a", "b is required"),
+                ("checkpoint inspect", "checkpoint is required"), ("checkpoint verify", "checkpoint is required"),
+                ("checkpoint import-hf a", "out is required"), ("checkpoint export-hf a b --dtype f16", "expected fp32, bf16 or fp8"),
                 ("config show", "config is required"), ("config check", "config is required"), ("config diff a", "b is required"),
                 ("config check a --ranks 0", "--ranks: Value 0 not in range 1 to 65536"), ("completion", "shell is required"),
                 ("completion csh", "csh not in {bash,zsh,fish}"), ("--color purple config show x", "purple not in {auto,always,never}")):
@@ -90,14 +91,17 @@ class CommandLine(ProgramTest):
                 (("eval", run.path, "--data", "valid.h5"), False), (("data", "inspect", "train.h5"), False),
                 (("data", "prepare", "--out", self.fresh(".h5"), "corpus"), True),
                 (("data", "import", "nanogpt", "--vocab-size", "65536", "--out", self.fresh(".h5"), "a.bin"), True),
-                (("checkpoint", "export-hf", run.path, self.fresh()), False), (("config", "show", self.config()), False)):
+                (("checkpoint", "export-hf", run.path, self.fresh()), False), (("config", "show", self.config()), False),
+                (("checkpoint", "import-hf", run.path / "model", self.folder / "a.ckpt"), False),
+                (("checkpoint", "inspect", self.folder / "a.ckpt"), False), (("checkpoint", "verify", self.folder / "a.ckpt"), False),
+                (("checkpoint", "diff", self.folder / "a.ckpt", run.path / "model"), False)):
             done = self.command(*words)
             self.assertEqual(done.code, 0, str(done))
             self.assertNotEqual(done.out, "", str(done))
             if not progress:
                 self.assertEqual(done.err, "", str(done))
         for words in (("eval", run.path, "--data", "valid.h5", "--json"), ("data", "inspect", "train.h5", "--json"),
-                      ("config", "show", self.config(), "--json"), ("config", "show", "models/deepseek_v3", "--json")):
+                      ("checkpoint", "inspect", self.folder / "a.ckpt", "--json"), ("config", "show", self.config(), "--json"), ("config", "show", "models/deepseek_v3", "--json")):
             json.loads(self.command(*words).out)
         done = self.command("eval", run.path, "--data", "none.h5", "--json")
         self.assertEqual((done.code, done.out), (65, ""), str(done))
@@ -119,6 +123,7 @@ class CommandLine(ProgramTest):
         (self.folder / "a.bin").write_bytes(bytes(200))
         kept = sorted(self.folder.rglob("*"))
         for words in (("data", "prepare", "--out", "x.h5", "corpus"), ("checkpoint", "export-hf", run.path, "y"),
+                      ("checkpoint", "import-hf", run.path / "model", "w"),
                       ("data", "import", "nanogpt", "--vocab-size", "300", "--out", "z.h5", "a.bin")):
             done = self.command(*words, "--dry-run")
             self.assertEqual(done.code, 0, str(done))

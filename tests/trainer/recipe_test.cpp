@@ -63,7 +63,7 @@ cluster: {{threads_per_rank: 1}}
   for (const ParamSpec& spec : table.params) {
     const std::vector<float> expected = golden.floats("trained." + spec.name);
     std::vector<float> initial(expected.size());
-    read_floats(*golden.directory.find(spec.name), 0, spec.size(), initial.data());
+    read_floats(golden.directory, *golden.directory.weight(spec.name), 0, spec.size(), initial.data());
     double difference = 0, moved = 0;
     for (size_t i = 0; i < expected.size(); ++i) {
       difference += std::pow(trained.params[static_cast<size_t>(spec.offset) + i] - expected[i], 2);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/file.hpp"
+#include "base/hash.hpp"
 #include "base/json.hpp"
 #include "checkpoint/hf_import.hpp"
 #include "cost/machine.hpp"
@@ -14,36 +15,17 @@
 #include "trainer/console.hpp"
 #include "trainer/evaluate.hpp"
 #include "trainer/execution.hpp"
-#include "trainer/run_directory.hpp"
+#include "trainer/trained_model.hpp"
 
 namespace tael {
 
 namespace {
 
-// What is known of the training of a model: a run says it, a Hugging Face directory does not.
-struct Trained {
-  std::optional<int64_t> seq_length;
-  bool document_mask = false;
-  std::vector<std::string> train_shards, digests;
-};
-
-Trained training_of(const EvalOptions& options) {
-  Trained trained;
-  const std::string config = options.model + "/config.yaml";
-  if (!path_exists(config)) return trained;
-  const LoadedConfig loaded = load_config(config, {}, options.search);
-  trained.seq_length = loaded.config.training.seq_length;
-  trained.document_mask = loaded.config.data.document_mask;
-  const auto digests = read_data_digests(options.model);
-  if (!digests || digests->size() != loaded.config.data.train.size()) return trained;
-  trained.digests = *digests;
-  for (const DataSource& source : loaded.config.data.train) trained.train_shards.push_back(source.path);
-  return trained;
-}
-
 // The yardstick for a model of bytes, where the very text that it was trained on is still there and whole.
-std::optional<double> order1_bits_per_byte(const Trained& trained, const std::vector<TokenShard>& shards) {
-  if (trained.train_shards.empty() || tokenizer_of(shards) != ByteTokenizer::kName) return std::nullopt;
+std::optional<double> order1_bits_per_byte(const TrainedModel& trained, const std::vector<TokenShard>& shards) {
+  if (trained.train_shards.empty() || trained.digests.size() != trained.train_shards.size() ||
+      tokenizer_of(shards) != ByteTokenizer::kName)
+    return std::nullopt;
   Order1Model model;
   try {
     const std::vector<TokenShard> train = open_shards(trained.train_shards, ShardVerify::all);
@@ -95,9 +77,9 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
   const LocalTokenExchange exchange;
 
   struct Input {
-    HfDirectory directory;
+    ModelSource source;
     ModelShape shape;
-    Trained trained;
+    TrainedModel trained;
     std::vector<TokenShard> shards;
     int64_t seq_length = 0;
     int32_t separator = -1;
@@ -108,9 +90,9 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
       fail(known ? Exit::bad_config : Exit::usage, "--compute {}: {}", options.compute,
            known ? "not built yet; fp32" : "expected fp32, bf16 or fp8");
     }
-    HfDirectory directory = HfDirectory::open(find_hf_directory(options.model));
-    const ModelShape shape = read_hf_shape(directory);
-    Trained trained = training_of(options);
+    ModelSource source = open_model(options.model);
+    const ModelShape shape = read_hf_shape(*source.files);
+    TrainedModel trained = training_of(source, options.search);
     std::vector<TokenShard> shards = open_shards(options.data, ShardVerify::all);
     for (const TokenShard& shard : shards) require_vocab(shard.info(), shape.vocab_size);
     const int64_t length = options.seq_length.value_or(trained.seq_length.value_or(shape.max_position_embeddings));
@@ -119,8 +101,13 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
            shape.max_position_embeddings);
     require_targets(shards);
     const int32_t separator = trained.document_mask ? document_separator(shards) : -1;
-    return Input{std::move(directory), shape, std::move(trained), std::move(shards), length, separator};
+    return Input{std::move(source), shape, std::move(trained), std::move(shards), length, separator};
   });
+  // A training that goes on may have published another checkpoint meanwhile.
+  const std::string& files = in.source.files->path();
+  agree_equal(comm, "the model's files", xxh3_64(files.data(), files.size()), Exit::bad_data);
+  if (comm.rank() == 0)
+    for (const std::string& warning : in.source.warnings) fmt::print(stderr, "! {}\n", warning);
   // No window is longer than its shard, and a few thousand tokens keep the GEMMs busy.
   int64_t longest = 1;
   for (const TokenShard& shard : in.shards) longest = std::max(longest, shard.tokens() - 1);
@@ -139,7 +126,7 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
       scratch("scratch", plan.scratch);
   const Vec<float> params = weights_arena.vec<float>(table.size()),
                    biases = weights_arena.vec<float>(table.bias_size());
-  agreed(comm, [&] { import_parameters(in.directory, table, params, biases); });
+  agreed(comm, [&] { import_parameters(*in.source.files, table, params, biases); });
   const EvalResult result = evaluate(comm, {.network = network,
                                             .stream = stream,
                                             .saved = saved,

@@ -12,7 +12,7 @@
 namespace tael {
 
 struct EvalOptions {
-  std::string model;  // a run, or a Hugging Face directory
+  std::string model;  // a run, a checkpoint or a Hugging Face directory
   std::vector<std::string> data;
   std::optional<int64_t> seq_length;  // default: what it was trained with, else max_position_embeddings
   std::string compute = "fp32";

@@ -1,0 +1,163 @@
+#include "checkpoint/model_source.hpp"
+
+#include <algorithm>
+
+#include "base/json.hpp"
+#include "checkpoint/hf_directory.hpp"
+#include "checkpoint/store.hpp"
+
+namespace tael {
+
+namespace {
+
+constexpr const char* kConfigText = "config.json";
+
+bool is_run(const std::string& path) {
+  return path_exists(path + "/checkpoints") || path_exists(path + "/model") || path_exists(path + "/config.yaml");
+}
+
+CheckpointStore store_of(const std::string& run) { return CheckpointStore(run + "/checkpoints"); }
+
+// The step after which a run ended, from its status.json; nothing: it goes on, failed, or does not say.
+std::optional<int64_t> ended_at(const std::string& run) {
+  const std::string path = run + "/status.json";
+  if (!path_exists(path)) return std::nullopt;
+  try {
+    const auto document = JsonDocument::parse(read_file(path), path);
+    const std::string& state = document.root().at("state").as_string();
+    if (state != "done" && state != "stopped") return std::nullopt;
+    return document.root().at("step").as_int();
+  } catch (const Error&) {
+    return std::nullopt;  // a status is for people; what the weights are follows from the checkpoints then
+  }
+}
+
+void use_checkpoint(ModelSource& source, Checkpoint checkpoint) {
+  if (checkpoint.state().training) {
+    source.step = checkpoint.state().step;
+    source.tokenizer = checkpoint.state().tokenizer;
+  }
+  source.files = std::make_unique<CheckpointFiles>(std::move(checkpoint));
+}
+
+void use_directory(ModelSource& source, const std::string& path) {
+  source.files = std::make_unique<HfDirectory>(HfDirectory::open(path));
+}
+
+void open_run(ModelSource& source, const std::string& run) {
+  const CheckpointStore store = store_of(run);
+  const std::vector<int64_t> steps = store.steps();
+  const std::string final_weights = run + "/model";
+  const bool has_final = path_exists(final_weights + "/" + kConfigText);
+  const std::optional<int64_t> ended = ended_at(run);
+  if (has_final && ended && (steps.empty() || *ended >= steps.back())) {
+    use_directory(source, final_weights);
+    source.step = ended;
+    return;
+  }
+  std::optional<Error> damage;
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    try {
+      Checkpoint checkpoint = Checkpoint::open(store.path(*step));
+      verify_weights(checkpoint);
+      use_checkpoint(source, std::move(checkpoint));
+      return;
+    } catch (const Error& error) {
+      if (error.code() != Exit::bad_data) throw;
+      source.warnings.push_back(fmt::format("{}; passed over", error.what()));
+      if (!damage) damage = error;
+    }
+  }
+  if (has_final) return use_directory(source, final_weights);
+  if (damage) throw Error(*damage);
+  fail(Exit::bad_data, "{}: a run without weights: neither checkpoints/step-* nor model/config.json is there", run);
+}
+
+// A run's shards told its checkpoints; a run without checkpoints may have been told by its user.
+std::string tokenizer_of_checkpoints(const std::string& run) {
+  const CheckpointStore store = store_of(run);
+  const std::vector<int64_t> steps = store.steps();
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    try {
+      return Checkpoint::open(store.path(*step)).state().tokenizer;
+    } catch (const Error&) {
+      continue;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+CheckpointFiles::CheckpointFiles(Checkpoint checkpoint) : checkpoint_(std::move(checkpoint)) {
+  config_text_ = checkpoint_.read_text(kConfigText);
+  for (const Box& box : checkpoint_.tensors())
+    if (box.kind == StateKind::weight) weights_.push_back({box.name, box.dtype, box.shape});
+  std::ranges::sort(weights_, [](const TensorSpec& a, const TensorSpec& b) { return natural_less(a.name, b.name); });
+}
+
+std::optional<std::string> CheckpointFiles::text(const std::string& name) const {
+  if (checkpoint_.find(StateKind::text, name) == nullptr) return std::nullopt;
+  return checkpoint_.read_text(name);
+}
+
+std::vector<const TensorSpec*> CheckpointFiles::weights() const {
+  std::vector<const TensorSpec*> weights;
+  for (const TensorSpec& weight : weights_) weights.push_back(&weight);
+  return weights;
+}
+
+const TensorSpec* CheckpointFiles::weight(std::string_view name) const {
+  const auto at = std::ranges::lower_bound(weights_, name, natural_less, &TensorSpec::name);
+  return at != weights_.end() && at->name == name ? &*at : nullptr;
+}
+
+void CheckpointFiles::read(const TensorSpec& weight, uint64_t begin, void* out, size_t bytes) const {
+  const size_t width = size_of(weight.dtype);
+  CHECK(begin % width == 0 && bytes % width == 0);
+  checkpoint_.read_range(*checkpoint_.find(StateKind::weight, weight.name), static_cast<int64_t>(begin / width),
+                         static_cast<int64_t>(bytes / width), out);
+}
+
+void verify_weights(const Checkpoint& checkpoint) {
+  std::vector<std::byte> piece(kStreamBytes);
+  for (const Box& box : checkpoint.tensors()) {
+    if (box.kind != StateKind::weight && box.kind != StateKind::text) continue;
+    const int64_t at_once = static_cast<int64_t>(kStreamBytes / size_of(box.dtype));
+    for (int64_t first = 0; first < box.elements(); first += at_once)
+      checkpoint.read_range(box, first, std::min(at_once, box.elements() - first), piece.data());
+  }
+}
+
+std::string find_checkpoint(const std::string& path) {
+  if (!path_exists(path)) fail(Exit::bad_data, "{}: no such directory", path);
+  if (Checkpoint::is_at(path)) return path;
+  const CheckpointStore store = store_of(path);
+  const std::vector<int64_t> steps = store.steps();
+  if (steps.empty())
+    fail(Exit::bad_data, "{}: neither a checkpoint (no {}) nor a run with checkpoints", path, kManifestName);
+  return store.path(steps.back());
+}
+
+ModelSource open_model(const std::string& model) {
+  if (!path_exists(model)) fail(Exit::bad_data, "{}: no such directory", model);
+  if (!is_directory(model)) fail(Exit::bad_data, "{}: is not a directory", model);
+  ModelSource source;
+  if (Checkpoint::is_at(model)) {
+    use_checkpoint(source, Checkpoint::open(model));
+  } else if (path_exists(model + "/" + kConfigText)) {
+    use_directory(source, model);
+  } else if (is_run(model)) {
+    source.run = model;
+    open_run(source, model);
+    if (source.tokenizer.empty()) source.tokenizer = tokenizer_of_checkpoints(model);
+  } else {
+    fail(Exit::bad_data,
+         "{}: neither a Hugging Face directory (no config.json), nor a checkpoint (no {}), nor a run (no "
+         "checkpoints/ or model/)",
+         model, kManifestName);
+  }
+  return source;
+}
+
+}  // namespace tael
