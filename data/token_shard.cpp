@@ -1,5 +1,7 @@
 #include "data/token_shard.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -177,15 +179,27 @@ void require_vocab(const ShardInfo& shard, int64_t vocab_size) {
        vocab_size);
 }
 
+namespace {
+
+// "a.h5.1234.tmp": a name that nobody has, for what is not whole yet. Whatever else lies there is somebody's.
+std::string free_name_beside(const std::string& path) {
+  std::error_code ignored;
+  std::string name = fmt::format("{}.{}.tmp", path, getpid());
+  for (int n = 2; std::filesystem::exists(std::filesystem::symlink_status(name, ignored)); ++n)
+    name = fmt::format("{}.{}.{}.tmp", path, getpid(), n);
+  return name;
+}
+
+}  // namespace
+
 TokenShardWriter::TokenShardWriter(std::string path, ShardFormat format)
     : path_(std::move(path)),
-      temporary_(path_ + ".tmp"),
+      temporary_(free_name_beside(path_)),
       format_(std::move(format)),
       wide_(format_.vocab_size > kMaxNarrowVocab),
       buffer_(kWriteBufferBytes) {
   CHECK(format_.vocab_size >= 1 && format_.vocab_size <= std::numeric_limits<int32_t>::max());
   if (is_directory(path_)) fail(Exit::io, "{}: is a directory", path_);
-  remove_file(temporary_);  // of a writer that did not come to its end
   file_ = File::create(temporary_);
   tokens_offset_ = find_tokens_offset(wide_ ? H5Type::u32 : H5Type::u16);
 }

@@ -89,8 +89,9 @@ class TokenShard {
 // Error(bad_data) unless a model with this vocabulary can read the shard.
 void require_vocab(const ShardInfo& shard, int64_t vocab_size);
 
-// Writes PATH.tmp, and PATH only when all is well: until publish, PATH is what it was. The destructor removes the rest.
-// Memory: 1 MiB and 8 bytes a document. What the system refuses (no space, a limit) is Error(io).
+// Writes a file beside PATH under a name of its own, and PATH only when all is well: until publish, PATH is what it
+// was. The destructor removes the rest; what a killed writer leaves ends in .tmp. Memory: 1 MiB and 8 bytes a document.
+// What the system refuses (no space, a limit) is Error(io).
 class TokenShardWriter {
  public:
   TokenShardWriter(std::string path, ShardFormat format);

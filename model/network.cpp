@@ -219,13 +219,17 @@ void Network::logits(Context& context, Arena& saved, const Weights& weights, con
 }
 
 int64_t Network::first_nonfinite_layer() const {
+  // A gate may spoil the balance loss alone: tokens then go to other experts, and the output stays finite.
+  const auto well = [](const Mat<float>& out_TH, const BlockSaved& block) {
+    return all_finite(out_TH) && all_finite(block.moe.router.score_TE);
+  };
   if (!all_finite(x_[0])) return kEmbedding;
   for (size_t l = 0; l + 1 < x_.size(); ++l) {
-    if (!all_finite(x_[l + 1])) return static_cast<int64_t>(l);
+    if (!well(x_[l + 1], blocks_[l])) return static_cast<int64_t>(l);
   }
   if (!all_finite(hidden_TH_)) return kFinalNorm;
   for (size_t k = 0; k < mtp_.size(); ++k) {
-    if (!all_finite(mtp_[k].out_TH)) return static_cast<int64_t>(blocks_.size() + k);
+    if (!well(mtp_[k].out_TH, mtp_[k].block)) return static_cast<int64_t>(blocks_.size() + k);
   }
   return -1;
 }

@@ -45,6 +45,7 @@ struct RopeKind {
   // rope_scaling.
   void read(const ConfigNode& node, ModelFields& fields) const {
     fields.rope.scaling_layer = node.origin.source;
+    fields.rope.scaling_origin = node.origin;
     fields.rope.scaling_null = node.is_null();
     fields.rope.by_parameters = false;
     if (node.is_null()) {
@@ -115,7 +116,8 @@ struct RopeKind {
       refuse(node, "mscale_all_dim above 0 beside mscale (the released code and transformers differ without it)");
     if (scaling.beta_fast < scaling.beta_slow) refuse(node, "beta_fast of at least beta_slow");
     if (theta) {
-      fields.rope.theta_layer = node.origin.source;
+      fields.rope.theta_origin = node.origin;
+      fields.rope.theta = *theta;
       fields.rope.theta_beside = fields.shape.rope_theta;
       fields.shape.rope_theta = *theta;
     }
@@ -169,11 +171,11 @@ struct RopeParametersKind {
       fields.rope.by_parameters = false;
       return;
     }
-    const bool beside = fields.rope.scaling_layer == node.origin.source && !fields.rope.scaling_null;
-    const std::optional<RopeScaling> other = fields.shape.rope_scaling;
+    // Each may also hold a rope_theta, and codes differ in which of the two they read.
+    if (fields.rope.scaling_layer == node.origin.source && !fields.rope.scaling_null)
+      refuse(node, "nothing beside a rope_scaling; give one of the two");
     RopeKind{}.read_map(node, fields);
-    if (beside && fields.shape.rope_scaling != other)
-      refuse(node, "the scaling that rope_scaling says; give one of them");
+    fields.rope.scaling_origin = node.origin;
     fields.rope.by_parameters = true;
   }
   ConfigNode write(const ModelFields&) const { return {}; }
@@ -335,10 +337,10 @@ class ShapeCheck {
              *fields_.num_key_value_heads, s_.num_attention_heads, s_.num_attention_heads);
     }
     const RopeSaid& rope = fields_.rope;
-    if (rope.theta_layer && reading_.given(key("rope_theta")) &&
-        reading_.origin(key("rope_theta")).source == rope.theta_layer && rope.theta_beside != s_.rope_theta) {
+    if (rope.theta && reading_.given(key("rope_theta")) &&
+        reading_.origin(key("rope_theta")).source == rope.theta_origin.source && rope.theta_beside != *rope.theta) {
       refuse("rope_theta", "{} differs from the {} beside the scaling", shortest(rope.theta_beside),
-             shortest(s_.rope_theta));
+             shortest(*rope.theta));
     }
   }
 

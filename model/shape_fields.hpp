@@ -16,13 +16,15 @@
 namespace tael {
 
 // How the rotation was said last. Two keys say it, rope_scaling and transformers 5's rope_parameters; of two layers of
-// a configuration the later wins, inside one layer they must agree.
+// a configuration the later wins, inside one layer only one may speak.
 struct RopeSaid {
   std::shared_ptr<const std::string> scaling_layer;  // source of the last rope_scaling; nullptr: none
   bool scaling_null = false;                         // it was null, which says nothing beside rope_parameters
   bool by_parameters = false;                        // rope_parameters came last
-  std::shared_ptr<const std::string> theta_layer;    // source of the last rope_theta inside one of the two
-  double theta_beside = 0;                           // rope_theta at that moment
+  Origin scaling_origin;                             // of whichever came last
+  std::optional<double> theta;                       // the last rope_theta inside one of the two
+  Origin theta_origin;
+  double theta_beside = 0;  // the key rope_theta at that moment
 };
 
 struct ModelFields {

@@ -93,6 +93,12 @@ class Loader {
                                        [](const auto& entry) { return entry.first.starts_with("model."); });
     if (!has_model) return;
     complete_and_check(loaded.config.model, loaded.reading, "model");
+    // Values that were said inside another key are from there.
+    const RopeSaid& rope = loaded.config.model.rope;
+    const Origin theta = loaded.reading.origin("model.rope_theta");
+    if (rope.theta == loaded.config.model.shape.rope_theta && theta.source != rope.theta_origin.source)
+      loaded.reading.origins["model.rope_theta"] = rope.theta_origin;
+    if (rope.by_parameters) loaded.reading.origins["model.rope_scaling"] = rope.scaling_origin;
     if (loaded.config.model.preset.empty()) return;
     complete_and_check(preset_.model, preset_reading_, "model");
     loaded.preset_deviations = differences(write_fields(preset_.model), write_fields(loaded.config.model));

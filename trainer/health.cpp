@@ -21,18 +21,22 @@ std::string layer_name(const ModelShape& shape, int64_t layer) {
 
 void watch_losses(NonFinite& seen, const Network& network, const MicroBatchLosses& losses) {
   if (seen.found) return;
-  double main = 0;
-  for (int64_t b = 0; b < losses.main_B.size(); ++b) main += losses.main_B(b) + losses.balance_B(b);
+  double main = 0, balance = 0;
+  for (int64_t b = 0; b < losses.main_B.size(); ++b) {
+    main += losses.main_B(b);
+    balance += losses.balance_B(b);
+  }
   int64_t module = -1;  // the first whose loss is not finite
   for (int64_t k = 0; k < losses.mtp_DB.dim[0] && module < 0; ++k) {
     double sum = 0;
     for (int64_t b = 0; b < losses.main_B.size(); ++b) sum += losses.mtp_DB(k, b);
     if (!std::isfinite(sum)) module = k;
   }
-  if (std::isfinite(main) && module < 0) return;
+  if (std::isfinite(main) && std::isfinite(balance) && module < 0) return;
   seen = {true, network.first_nonfinite_layer()};
   // Every hidden state is well and so is the main head: then it is the module's own norm before it.
-  if (seen.layer == -1 && std::isfinite(main)) seen.layer = network.table().shape.num_hidden_layers + module;
+  if (seen.layer == -1 && std::isfinite(main) && module >= 0)
+    seen.layer = network.table().shape.num_hidden_layers + module;
 }
 
 void fail_non_finite_loss(Comm& comm, const ModelShape& shape, int64_t step, const NonFinite& mine) {

@@ -1,6 +1,7 @@
 // What a user gets for input that is damaged or does not fit: the exit code and the exact words. After each case the
 // directory holds what it held before: no shard, no temporary file.
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <functional>
@@ -173,7 +174,8 @@ TEST(DamagedInput, OptionsThatMakeNoSense) {
 }
 
 TEST(DamagedInput, PlacesThatCannotBeWritten) {
-  Case c{"no directory", "a.txt", "text", Exit::io, "DIR/no/out.h5.tmp: cannot create: No such file or directory"};
+  Case c{"no directory", "a.txt", "text", Exit::io,
+         fmt::format("DIR/no/out.h5.{}.tmp: cannot create: No such file or directory", getpid())};
   expect_refused(c, [](const std::string& dir, const std::string& path) {
     prepare_data({.inputs = {path}, .out = dir + "/no/out.h5"});
   });

@@ -247,6 +247,8 @@ class Numbers(ProgramTest):
                               ("model.layers.1.mlp.shared_experts.down_proj.weight", "layer 1"),
                               ("model.layers.1.input_layernorm.weight", "layer 1"),
                               ("model.layers.2.eh_proj.weight", "MTP module 1"),
+                              ("model.layers.1.mlp.gate.weight", "layer 1"),
+                              ("model.layers.2.mlp.gate.weight", "MTP module 1"),
                               ("model.layers.2.shared_head.norm.weight", "MTP module 1"),
                               ("model.embed_tokens.weight", "the embedding"),
                               ("model.norm.weight", "the final norm"),

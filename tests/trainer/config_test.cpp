@@ -420,13 +420,9 @@ TEST(Config, TwoPlacesForTheRotationAgree) {
   ASSERT_TRUE(released.rope_scaling.has_value());
   EXPECT_EQ(with("\"rope_parameters\": null,").rope_scaling, released.rope_scaling);
   const std::string differs =
-      "78: config.json:1:21: rope_parameters: expected the scaling that rope_scaling says; give one of them, got a map";
-  for (const std::string other : {"{\"rope_type\": \"default\", \"rope_theta\": 10000}",
-                                  "{\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 4096}"})
+      "78: config.json:1:21: rope_parameters: expected nothing beside a rope_scaling; give one of the two, got a map";
+  for (const std::string& other : {std::string("{\"rope_type\": \"default\", \"rope_theta\": 10000}"), yarn})
     EXPECT_EQ(refusal([&] { with("\"rope_parameters\": " + other + ","); }), differs);
-  std::string both = yarn;
-  both.insert(both.size() - 1, ", \"rope_theta\": 10000");
-  EXPECT_EQ(with("\"rope_parameters\": " + both + ",").rope_scaling, released.rope_scaling);
   // Of a model without scaling it may hold nothing but the base.
   std::string plain = kReleasedJson;
   const size_t at = plain.find("\"rope_scaling\"");
@@ -461,6 +457,12 @@ TEST(Config, TheRotationOfALaterLayerWins) {
       EXPECT_FALSE(shape(key, {"model." + other + "={rope_type: default}"}).rope_scaling.has_value());
     }
   }
+  const LoadedConfig said = load(model + "rope_parameters: " + yarn + "}", {"model.rope_parameters.rope_theta=7"});
+  EXPECT_EQ(said.reading.origin("model.rope_theta").str(), "command line");
+  EXPECT_EQ(said.reading.origin("model.rope_scaling").str(), "command line");
+  const LoadedConfig file = load(model + "rope_scaling: null, rope_parameters: " + yarn + "}");
+  EXPECT_EQ(file.reading.origin("model.rope_scaling").line, 1);
+  EXPECT_GT(file.reading.origin("model.rope_scaling").column, 225);  // not the null's
   EXPECT_EQ(refusal([&] { load(model + "rope_theta: 1000, rope_parameters: " + yarn + "}"); }),
             "78: t.yaml:1:215: model.rope_theta: 1000 differs from the 20000 beside the scaling");
   EXPECT_EQ(refusal([&] {
@@ -471,8 +473,8 @@ TEST(Config, TheRotationOfALaterLayerWins) {
             "78: t.yaml:1:241: model.rope_scaling: expected what type beside it says (one code reads the one, one the "
             "other), got default");
   EXPECT_EQ(refusal([&] { load(model + "rope_scaling: {rope_type: default}, rope_parameters: " + yarn + "}"); }),
-            "78: t.yaml:1:256: model.rope_parameters: expected the scaling that rope_scaling says; give one of them, "
-            "got a map");
+            "78: t.yaml:1:256: model.rope_parameters: expected nothing beside a rope_scaling; give one of the two, got "
+            "a map");
 }
 
 TEST(Config, VersionThreeHasItsClassesDefaults) {
