@@ -44,7 +44,9 @@ struct StepBuffers {
 };
 
 struct Run {
-  Run(const LoadedConfig& loaded, Comm& comm);
+  // node_bytes: memory that the ranks of a host may take; 0: what this host has free. Where they cannot have it,
+  // Error(bad_config).
+  Run(const LoadedConfig& loaded, Comm& comm, size_t node_bytes = 0);
   Run(const Run&) = delete;
 
   const LoadedConfig& loaded;

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -21,6 +22,7 @@
 #include "trainer/commands/config.hpp"
 #include "trainer/commands/data.hpp"
 #include "trainer/commands/eval.hpp"
+#include "trainer/commands/submit.hpp"
 #include "trainer/commands/train.hpp"
 #include "trainer/console.hpp"
 #include "trainer/run_directory.hpp"
@@ -39,7 +41,6 @@ constexpr NotBuilt kNotBuilt[] = {
     {nullptr, "plan", "memory, time, GPU-hours and money of a run before it runs"},
     {nullptr, "sample", "generate text"},
     {nullptr, "report", "the cost report of runs"},
-    {nullptr, "submit", "write and queue a Slurm job"},
     {nullptr, "doctor", "measure this machine"},
     {nullptr, "selftest", "compare every layout of a configuration with one rank"},
     {"data", "train-tokenizer", "train a byte-pair tokenizer"},
@@ -69,6 +70,7 @@ class CommandLine {
     data();
     checkpoint();
     config();
+    submit();
     for (const NotBuilt& verb : kNotBuilt) not_built(verb);
   }
 
@@ -191,6 +193,7 @@ class CommandLine {
       train_.color = colored();
       train_.is_terminal = isatty(STDERR_FILENO) != 0;
       train_.interrupted = process_.interrupted;
+      if (const char* tasks = process_.environment("SLURM_NTASKS")) train_.slurm_tasks = std::atoi(tasks);
       process_.catch_interrupts();
       return run_train(train_, comm);
     });
@@ -281,6 +284,27 @@ class CommandLine {
     });
   }
 
+  void submit() {
+    CLI::App* app =
+        verb(&app_, "submit", "write the Slurm job of a run, and queue it",
+             "  tael submit experiments/quickstart cluster.nodes=2 cluster.devices_per_node=2 time_limit=2h\n"
+             "  tael submit my.yaml time_limit=20h slurm.partition=gpu slurm.account=lab --submit");
+    app->add_option("config", submit_.config, "a YAML file, or a name in configs/")->required();
+    app->add_option("overrides", submit_.overrides,
+                    "key=value, stronger than the file; time_limit=20h; slurm.KEY=value for other options of sbatch");
+    app->add_option("--launcher", launcher_, "mpirun, or srun for srun --mpi=pmix")
+        ->check(CLI::IsMember({"mpirun", "srun"}));
+    app->add_flag("--submit", submit_.queue, "queue the job with sbatch");
+    app->add_flag("--dry-run", submit_.dry_run, "check everything, print the script, write and queue nothing");
+    alone(app, [this] {
+      submit_.search = search();
+      submit_.program = process_.program;
+      submit_.color = colored();
+      submit_.launcher = launcher_ == "srun" ? Launcher::srun : Launcher::mpirun;
+      return run_submit(submit_, stdout);
+    });
+  }
+
   void not_built(const NotBuilt& verb) {
     CLI::App* parent = verb.group == nullptr ? &app_ : group(verb.group, "");
     CLI::App* app = parent->add_subcommand(verb.name, std::string(verb.does) + " (not built yet)");
@@ -297,7 +321,7 @@ class CommandLine {
   std::map<std::string, CLI::App*> groups_;
   std::function<int()> action_;
   std::vector<std::string> command_;
-  std::string color_ = "auto", export_dtype_;
+  std::string color_ = "auto", export_dtype_, launcher_ = "mpirun";
   TrainOptions train_;
   EvalOptions eval_;
   DataPrepareOptions prepare_;
@@ -305,6 +329,7 @@ class CommandLine {
   DataImportCommandOptions import_;
   ExportHfOptions export_;
   ConfigShowOptions show_;
+  SubmitOptions submit_;
 };
 
 }  // namespace

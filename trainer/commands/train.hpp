@@ -20,6 +20,7 @@ struct TrainOptions {
   bool dry_run = false;              // check everything, print the plan, allocate and write nothing
   std::vector<std::string> command;  // as it was typed, for env.json
   bool color = false, is_terminal = false;
+  int slurm_tasks = 0;  // that the surrounding Slurm job has, by SLURM_NTASKS; 0: outside one
   const volatile std::sig_atomic_t* interrupted = nullptr;  // set by Ctrl-C: ends the run after the step
 };
 
