@@ -1,6 +1,6 @@
-// What a job will take of the clock before it has run: a step from its arithmetic or from the steps of earlier attempts,
-// start-up and a save from the bytes they move. Rough on purpose, with every assumption a constant here that is said
-// where the figure is shown; `tael plan` will know better.
+// What a job will take of the clock before it has run: a step from its arithmetic or from the steps of earlier
+// attempts, start-up and a save from the bytes they move. Rough on purpose, with every assumption a constant here that
+// is said where the figure is shown; `tael plan` will know better.
 #pragma once
 
 #include <cstdint>

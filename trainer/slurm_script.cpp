@@ -259,11 +259,7 @@ cd {directory} || exit 74
 # rank: each ends its step, the checkpoint is completed, and the exit code is 75.
 launcher=
 interrupted=
-pass_on() {{
-  interrupted=1
-  [[ -z $launcher ]] || kill -USR1 "$launcher" 2>/dev/null
-}}
-trap pass_on USR1
+trap 'interrupted=1; [[ -z $launcher ]] || kill -USR1 "$launcher" 2>/dev/null' USR1
 
 {launch}launcher=$!
 
@@ -277,7 +273,7 @@ done
 [[ $code == 75 ]] || exit "$code"
 
 # Back into the queue, as the last act: Slurm ends this script at once. A code above 128 is just that.
-again="tael: stopped with a complete checkpoint; go on with: sbatch "{itself}
+again='tael: stopped with a complete checkpoint; go on with: sbatch '{itself}
 if [[ -z ${{SLURM_JOB_ID:-}} ]]; then
   echo "$again" >&2
 else

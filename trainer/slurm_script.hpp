@@ -4,8 +4,8 @@
 // with a complete checkpoint) puts the job back into the queue as the script's last act; any other code is the job's.
 // It is read by people before it is run: one thought a paragraph, the command on lines of its own.
 //
-// In the run directory it uses RUN/submit.sh for itself and RUN/log/ for its output; whoever makes run directories takes
-// one that holds nothing else for a new one.
+// In the run directory it uses RUN/submit.sh for itself and RUN/log/ for its output; whoever makes run directories
+// takes one that holds nothing else for a new one.
 #pragma once
 
 #include <cstddef>

@@ -20,8 +20,8 @@ SlurmScript small() {
   return {.program = "/opt/tael/bin/tael",
           .version = "tael 1.2.3",
           .words = {"my.yaml", "run.dir=runs/first"},
-          .directory = "/home/ada/work",
-          .run = "/home/ada/work/runs/first",
+          .directory = "/data/ada/work",
+          .run = "/data/ada/work/runs/first",
           .nodes = 2,
           .ranks_per_node = 4,
           .threads_per_rank = 8,
@@ -99,9 +99,9 @@ TEST(SlurmScript, AsksForNodesRanksAndTime) {
                   "#SBATCH --signal=B:USR1@75\n"
                   "#SBATCH --requeue\n"
                   "#SBATCH --open-mode=append\n"
-                  "#SBATCH --output=/home/ada/work/runs/first/log/slurm-%j.out\n"))
+                  "#SBATCH --output=/data/ada/work/runs/first/log/slurm-%j.out\n"))
       << text;
-  EXPECT_TRUE(has(text, "\ncd /home/ada/work || exit 74\n")) << text;
+  EXPECT_TRUE(has(text, "\ncd /data/ada/work || exit 74\n")) << text;
   EXPECT_TRUE(has(text,
                   "\nmpirun -n 8 --map-by ppr:4:node --bind-to none \"${pass[@]}\" \\\n"
                   "  /opt/tael/bin/tael train my.yaml run.dir=runs/first &\nlauncher=$!\n"))
@@ -146,16 +146,16 @@ TEST(SlurmScript, StartsWithSrunOnRequest) {
 
 TEST(SlurmScript, QuotesWhatPeopleName) {
   SlurmScript script = small();
-  script.directory = "/home/ada/it's $HOME";
-  script.run = "/home/ada/100% `here`";
+  script.directory = "/data/ada/it's $HOME";
+  script.run = "/data/ada/100% `here`";
   script.words = {"my file.yaml", "data.train=[a.h5, b.h5]", "run.dir=it's"};
   const std::string text = slurm_script(script);
-  EXPECT_TRUE(has(text, "\ncd '/home/ada/it'\\''s $HOME' || exit 74\n")) << text;
-  EXPECT_TRUE(has(text, "#SBATCH --output=\"/home/ada/100%% `here`/log/slurm-%j.out\"\n")) << text;
+  EXPECT_TRUE(has(text, "\ncd '/data/ada/it'\\''s $HOME' || exit 74\n")) << text;
+  EXPECT_TRUE(has(text, "#SBATCH --output=\"/data/ada/100%% `here`/log/slurm-%j.out\"\n")) << text;
   EXPECT_TRUE(has(text, "#SBATCH --job-name=tael-100___here_\n"));
   EXPECT_TRUE(has(text, "train 'my file.yaml' 'data.train=[a.h5, b.h5]' 'run.dir=it'\\''s' &\n")) << text;
-  script.run = "/home/ada/a\"b";
-  EXPECT_TRUE(has(error_of(Exit::bad_config, [&] { slurm_script(script); }), "run.dir: /home/ada/a\"b"));
+  script.run = "/data/ada/a\"b";
+  EXPECT_TRUE(has(error_of(Exit::bad_config, [&] { slurm_script(script); }), "run.dir: /data/ada/a\"b"));
   EXPECT_EQ(shell_quoted(""), "''");
   EXPECT_EQ(shell_quoted("a=1,b:2"), "a=1,b:2");
 }
