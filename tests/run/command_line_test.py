@@ -9,10 +9,10 @@ import sys
 sys.dont_write_bytecode = True
 from program import ProgramTest, main  # noqa: E402
 
-BUILT = ["train", "eval", "data prepare", "data inspect", "data import", "checkpoint export-hf", "config show"]
+BUILT = ["train", "eval", "data prepare", "data inspect", "data import", "checkpoint export-hf", "config show", "submit"]
 NOT_BUILT = [
     "plan {config} optimizer.lr=1 --search --json", "sample {run} --prompt text --tokens 3 --temperature 0",
-    "sample {run} --prompt-ids 1,2,3 --print-ids", "report {run} {run} --json", "submit {config} slurm.partition=x --submit",
+    "sample {run} --prompt-ids 1,2,3 --print-ids", "report {run} {run} --json",
     "doctor --kernels", "selftest {config}", "selftest", "data train-tokenizer corpus", "checkpoint inspect {run}",
     "checkpoint verify {run}", "checkpoint diff {run} {run}", "checkpoint import-hf {run} out", "config check {config}",
     "config diff {config}", "plan --help", "plan"]

@@ -42,7 +42,7 @@ TEST(PlannedRun, TakesTheMemoryOfTheRealOne) {
     const std::unique_ptr<Comm> planned = make_comm_planned(2, 2);
     const tael::Run run(loaded, *planned);
     for (const std::vector<size_t>& rank : real) EXPECT_EQ(sizes(run), rank) << reduction;
-    EXPECT_GT(run.memory_plan.communication, 0U);
+    EXPECT_EQ(run.memory_plan.communication > 0, loaded.config.canonical());  // fast leaves it to the library
   }
 }
 
