@@ -38,6 +38,11 @@ Arena::Arena(Arena&& other) noexcept
       used_(std::exchange(other.used_, 0)),
       peak_(std::exchange(other.peak_, 0)) {}
 
+void Arena::touch() {
+  CHECK(!measuring_);
+  std::memset(base_, 0, capacity_);
+}
+
 void Arena::release(size_t mark) {
   CHECK(mark <= used_, "arena {}: mark {} lies beyond {}", name_, mark, used_);
   used_ = mark;

@@ -42,6 +42,9 @@ class Arena {
     return tael::cube(take<T>(checked_product(checked_product(a, b), c)), a, b, c);
   }
 
+  // Makes the system give all of it now, not at the first use of each page. Fills it with zeros.
+  void touch();
+
   size_t mark() const { return used_; }
   void release(size_t mark);
   bool is_measuring() const { return measuring_; }

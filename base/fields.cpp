@@ -27,6 +27,7 @@ struct ConstantKind {
   std::string_view value, why;
   std::string expected() const { return fmt::format("{} ({})", value, why); }
   void read(const ConfigNode& node, std::string_view&) const {
+    if (node.is_scalar() && node.quoted && is_number(value)) refuse(node, expected());
     if (node.is_scalar() && node.scalar == value) return;
     // 0 and 0.0 are one number.
     double given = 0, wanted = 0;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <unordered_map>
@@ -208,9 +209,12 @@ ConfigNode parse_yaml(std::string_view text, const std::string& source_name) {
 
 ConfigNode load_yaml(const std::string& path) {
   errno = 0;
-  std::ifstream in(path, std::ios::binary);
+  std::ifstream in;
+  std::error_code ignored;
+  // A pipe that nobody writes to would be waited for.
+  if (!std::filesystem::is_fifo(path, ignored)) in.open(path, std::ios::binary);
   std::string text(kLargestText + 1, '\0');
-  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (in.is_open()) in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (!in.is_open() || in.bad() || (in.fail() && !in.eof())) {
     fail(Exit::bad_config, "{}: cannot be read: {}", path, errno != 0 ? std::strerror(errno) : "not a file");
   }

@@ -149,6 +149,18 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
+File open_to_append(const std::string& path, uint64_t& size) {
+  File file = path_exists(path) ? File::update(path) : File::create(path);
+  size = file.size();
+  char last = '\n';
+  if (size > 0) file.read_at(size - 1, &last, 1);
+  if (last != '\n') {
+    file.write_at(size, "\n", 1);
+    ++size;
+  }
+  return file;
+}
+
 std::string read_file(const std::string& path, uint64_t max_bytes, Exit missing) {
   const File file = File::open(path, missing);
   const uint64_t size = file.size();

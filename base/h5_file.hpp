@@ -36,7 +36,7 @@ class H5Writer {
     uint64_t user_block = 0;  // bytes before HDF5's first: 0 or a power of two, at least `alignment` and 512
     uint64_t alignment = 4096;
     uint64_t align_from = 1;  // objects of fewer bytes are not aligned
-    bool in_memory = false;  // no file at all: to learn where things would lie
+    bool in_memory = false;   // no file at all: to learn where things would lie
   };
   // Creates the file, or empties it. Throws Error(io).
   H5Writer(std::string path, const Options& options);

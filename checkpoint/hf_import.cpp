@@ -49,10 +49,14 @@ class Checker {
     if (const HfTensor* tensor = directory_.find(copy.name)) check(*tensor, shape);
   }
 
-  void finish() const {
+  // `mtp_prefix`: what names of the first MTP module begin with.
+  void finish(const std::string& mtp_prefix) const {
     if (missing_ > 0)
-      fail(Exit::bad_data, "{}: tensor {} is missing{}", directory_.path(), first_missing_,
-           missing_ > 1 ? fmt::format(" (and {} more)", missing_ - 1) : "");
+      fail(Exit::bad_data, "{}: tensor {} is missing{}{}", directory_.path(), first_missing_,
+           missing_ > 1 ? fmt::format(" (and {} more)", missing_ - 1) : "",
+           first_missing_.starts_with("\"" + mtp_prefix) ? "; without its MTP modules it serves a model of "
+                                                           "num_nextn_predict_layers 0"
+                                                         : "");
     int64_t extra = 0;
     std::string names;
     for (const HfTensor& tensor : directory_.tensors()) {
@@ -100,18 +104,20 @@ void check_copy(const HfTensor& copy, const HfTensor& original) {
 ModelShape read_hf_shape(const HfDirectory& directory) {
   // First as JSON: the reader of configurations takes YAML, of which JSON is a part.
   JsonDocument::parse(directory.config_text(), directory.config_path()).root().members();
-  Reading reading;
-  const ModelFields fields = read_model_json(directory.config_text(), directory.config_path(), reading);
-  if (fields.fp8_weights) fail(Exit::bad_config, "{}: FP8 checkpoints are not built yet", directory.config_path());
-  ModelShape shape = fields.shape;
   // transformers keeps the number of MTP modules in config.json and drops their tensors. Modules at another place than
   // config.json says are damage.
-  const std::string first_mtp = fmt::format("model.layers.{}.", shape.num_hidden_layers);
+  const int64_t layers = [&] {
+    Reading ignored;
+    return read_model_json(directory.config_text(), directory.config_path(), ignored, false).shape.num_hidden_layers;
+  }();
+  const std::string first_mtp = fmt::format("model.layers.{}.", layers);
   const bool has_mtp = std::ranges::any_of(directory.tensors(), [&](const HfTensor& tensor) {
     return tensor.name().starts_with(first_mtp) || tensor.name().ends_with(".eh_proj.weight");
   });
-  if (!has_mtp) shape.num_nextn_predict_layers = 0;
-  return shape;
+  Reading reading;
+  const ModelFields fields = read_model_json(directory.config_text(), directory.config_path(), reading, has_mtp);
+  if (fields.fp8_weights) fail(Exit::bad_config, "{}: FP8 checkpoints are not built yet", directory.config_path());
+  return fields.shape;
 }
 
 std::vector<HfCopy> hf_copies(const ParamTable& table) {
@@ -135,7 +141,7 @@ void check_hf_tensors(const HfDirectory& directory, const ParamTable& table) {
   for (const ParamSpec& param : table.params) checker.needs(param.name, shape_of(param));
   for (const GateBiasSpec& bias : table.gate_biases) checker.needs(bias.name, {bias.experts});
   for (const HfCopy& copy : copies) checker.allows(copy, table_shape);
-  checker.finish();
+  checker.finish(fmt::format("model.layers.{}.", table.shape.num_hidden_layers));
   for (const HfCopy& copy : copies)
     if (const HfTensor* tensor = directory.find(copy.name)) check_copy(*tensor, *directory.find(copy.original));
 }

@@ -61,6 +61,7 @@ struct CheckpointSaver::Job {
   std::atomic<bool> done{false};
   std::optional<Error> error;
   std::string warning;
+  double busy = 0;  // seconds
   Manifest report;
   std::thread thread;
 
@@ -71,11 +72,13 @@ struct CheckpointSaver::Job {
   void run(Work work) {
     done = false;
     thread = std::thread([this, work = std::move(work)] {
+      const Steady::time_point start = Steady::now();
       try {
         work();
       } catch (...) {
         error = current_error();
       }
+      busy += seconds_since(start);
       done = true;
     });
   }
@@ -133,6 +136,7 @@ SaveResult CheckpointSaver::over(std::optional<Error> error) {
                     .tokens = job.state.tokens,
                     .stall_seconds = job.stall,
                     .seconds = seconds_since(job.begun),
+                    .busy_seconds = job.stall + job.busy,
                     .warning = job.warning,
                     .error = std::move(error)};
   for (const StoredFile& file : job.report.files) result.bytes += file.bytes;

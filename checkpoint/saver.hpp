@@ -32,6 +32,7 @@ struct SaveResult {
   uint64_t bytes = 0;          // of all shards
   double stall_seconds = 0;    // that the steps waited: the copy, or all of it when nothing was copied
   double seconds = 0;          // from the copy to the rename
+  double busy_seconds = 0;     // of it, that rank 0 wrote: what it takes when nothing else goes on
   std::string warning;         // on rank 0: saved, but old ones could not be deleted
   std::optional<Error> error;  // nothing was saved, for this reason; the same on all ranks
 };

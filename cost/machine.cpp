@@ -47,8 +47,8 @@ void require_memory(size_t bytes, int ranks, std::string_view what, std::string_
   constexpr double kMib = 1 << 20;
   const size_t available = node_bytes > 0 ? node_bytes : available_bytes(), needed = bytes * static_cast<size_t>(ranks);
   if (available == 0 || needed <= available) return;
-  fail(Exit::bad_config, "{} does not fit: {} rank{} on {} host need {:.0f} MiB, {:.0f} MiB are {}; {}", what, ranks,
-       ranks == 1 ? "" : "s", node_bytes > 0 ? "a" : "this", static_cast<double>(needed) / kMib,
+  fail(Exit::bad_config, "{} does not fit: {} rank{} on {} host need{} {:.0f} MiB, {:.0f} MiB are {}; {}", what, ranks,
+       ranks == 1 ? "" : "s", node_bytes > 0 ? "a" : "this", ranks == 1 ? "s" : "", static_cast<double>(needed) / kMib,
        static_cast<double>(available) / kMib, node_bytes > 0 ? "there" : "free", advice);
 }
 

@@ -219,6 +219,7 @@ void Network::logits(Context& context, Arena& saved, const Weights& weights, con
 }
 
 int64_t Network::first_nonfinite_layer() const {
+  if (!all_finite(x_[0])) return kEmbedding;
   for (size_t l = 0; l + 1 < x_.size(); ++l) {
     if (!all_finite(x_[l + 1])) return static_cast<int64_t>(l);
   }

@@ -60,8 +60,9 @@ class Network {
               Mat<float> logits_RV);
 
   // After train, until the next call: what each layer kept, and the first layer whose output is not finite
-  // (num_hidden_layers + k: MTP module k; kFinalNorm: the layers' are, but not the final norm's; -1: all are).
-  static constexpr int64_t kFinalNorm = -2;
+  // (num_hidden_layers + k: MTP module k; kEmbedding: what goes into layer 0 is not; kFinalNorm: the layers' are, but
+  // not the final norm's; -1: all are).
+  static constexpr int64_t kFinalNorm = -2, kEmbedding = -3;
   const std::vector<BlockSaved>& blocks() const { return blocks_; }
   const std::vector<MtpSaved>& mtp() const { return mtp_; }
   int64_t first_nonfinite_layer() const;

@@ -37,8 +37,8 @@ struct NullIs {
   ConfigNode write(int64_t value) const { return kind.write(value); }
 };
 
-// rope_scaling: {type: yarn, ...} or null; and transformers 5's rope_parameters, which also holds rope_theta. A map
-// without a type changes single values of the scaling that is there already.
+// rope_scaling: {type: yarn, ...} or null. A map without a type changes single values of the scaling that is there
+// already.
 struct RopeKind {
   std::string expected() const { return "null or {type: yarn, factor, original_max_position_embeddings, ...}"; }
 
@@ -52,11 +52,14 @@ struct RopeKind {
     const ConfigNode* type = node.find("type");
     const ConfigNode* rope_type = node.find("rope_type");
     RopeScaling scaling;
-    if (type == nullptr && rope_type == nullptr) {
+    const bool partial = type == nullptr && rope_type == nullptr;
+    bool none = false;
+    if (partial && node.keys.size() == 1 && node.keys[0].scalar == "rope_theta" && !fields.shape.rope_scaling) {
+      none = true;  // rope_parameters of a model without scaling
+    } else if (partial) {
       if (!fields.shape.rope_scaling) refuse(node, "a type (yarn) in it");
       scaling = *fields.shape.rope_scaling;
     }
-    bool none = false;
     for (const ConfigNode* word : {type, rope_type}) {
       if (word == nullptr) continue;
       const bool is_default = word->is_scalar() && word->scalar == "default";
@@ -89,15 +92,18 @@ struct RopeKind {
         refuse_key(node.keys[i]);
       }
     }
-    if (type != nullptr || rope_type != nullptr) {
+    if (!partial) {
       for (const std::string_view needed : {"factor", "original_max_position_embeddings"}) {
         if (!none && node.find(needed) == nullptr) refuse(node, fmt::format("{} in it", needed));
       }
     }
-    // The released code takes an absent mscale for 1, transformers takes it, and a zero, for no ratio at all.
-    const bool has_mscale = node.find("mscale") != nullptr;
-    if (!none && ((has_mscale && scaling.mscale == 0) || (!has_mscale && scaling.mscale_all_dim != 0)))
+    // The released code takes an absent mscale for 1 and an absent mscale_all_dim for 0; transformers forms a ratio
+    // only where both are given and not 0. Only where the two agree is the file's meaning known.
+    const bool has_mscale = partial || node.find("mscale") != nullptr;
+    if (!none && (scaling.mscale == 0 || (!has_mscale && scaling.mscale_all_dim != 0)))
       refuse(node, "mscale above 0 beside mscale_all_dim (the released code and transformers differ without it)");
+    if (!none && scaling.mscale_all_dim == 0 && scaling.mscale != 1)
+      refuse(node, "mscale_all_dim above 0 beside mscale (the released code and transformers differ without it)");
     if (scaling.beta_fast < scaling.beta_slow) refuse(node, "beta_fast of at least beta_slow");
     fields.rope_theta_of_scaling = theta;
     if (none) {
@@ -138,6 +144,20 @@ struct RopeKind {
     throw BadValue{key.origin, "only known names in it",
                    fmt::format("{}; the nearest known one is {}", key_in_words(key), nearest_of(key.scalar, kNames))};
   }
+};
+
+// transformers 5's name for rope_theta and rope_scaling together; null: neither is said here.
+struct RopeParametersKind {
+  std::string expected() const { return RopeKind{}.expected(); }
+  void read(const ConfigNode& node, ModelFields& fields) const {
+    fields.rope_parameters.reset();
+    if (node.is_null()) return;
+    ModelFields read;
+    read.shape.rope_scaling = fields.shape.rope_scaling;
+    RopeKind{}.read(node, read);
+    fields.rope_parameters = RopeParameters{read.shape.rope_scaling, read.rope_theta_of_scaling};
+  }
+  ConfigNode write(const ModelFields&) const { return {}; }
 };
 
 // How released weights are stored. It does not change the model that is trained from scratch.
@@ -220,8 +240,8 @@ void describe(ModelFields& fields, FieldVisitor& v) {
           "Epsilon of the norms; the two latent norms keep 1e-6.");
   v.field("rope_theta", s.rope_theta, Real{0, no_limit, true}, "Base of the rotary frequencies.");
   v.field("rope_scaling", fields, RopeKind{}, "YaRN, or null; belongs to the model, whatever length a run uses.");
-  v.field("rope_parameters", fields, RopeKind{}, "transformers 5's name for rope_theta and rope_scaling together.",
-          FieldUse::input_only);
+  v.field("rope_parameters", fields, RopeParametersKind{},
+          "transformers 5's name for rope_theta and rope_scaling together.", FieldUse::input_only);
   v.field("max_position_embeddings", s.max_position_embeddings, size, "Longest sequence.");
   v.field("initializer_range", s.initializer_range, Real{0}, "Standard deviation of the initial weights.");
   v.field("tie_word_embeddings", s.tie_word_embeddings, Boolean{}, "One table for embedding and head.");
@@ -240,6 +260,7 @@ void describe(ModelFields& fields, FieldVisitor& v) {
       {"moe_router_topk_scaling_factor", "routed_scaling_factor"},
       {"moe_router_score_function", "scoring_func"},
       {"mtp_num_layers", "num_nextn_predict_layers"},
+      {"num_mtp_layers", "num_nextn_predict_layers"},
       {"rotary_base", "rope_theta"},
       {"norm_epsilon", "rms_norm_eps"},
       {"init_method_std", "initializer_range"},
@@ -269,8 +290,8 @@ namespace {
 
 class ShapeCheck {
  public:
-  ShapeCheck(const ModelFields& fields, const Reading& reading, const std::string& path)
-      : fields_(fields), s_(fields.shape), reading_(reading), path_(path) {}
+  ShapeCheck(const ModelFields& fields, const Reading& reading, const std::string& path, const std::string& source)
+      : fields_(fields), s_(fields.shape), reading_(reading), path_(path), source_(source) {}
 
   void run() const {
     dimensions_are_given();
@@ -288,7 +309,8 @@ class ShapeCheck {
   [[noreturn]] void refuse(std::string_view name, fmt::format_string<Args...> format, Args&&... args) const {
     const std::string message = fmt::format(format, std::forward<Args>(args)...);
     const Origin origin = reading_.origin(key(name));
-    if (!origin.source) fail(Exit::bad_config, "{}: {}", key(name), message);
+    if (!origin.source)
+      fail(Exit::bad_config, "{}{}: {}", source_.empty() ? source_ : source_ + ": ", key(name), message);
     fail_at(origin, "{}: {}", key(name), message);
   }
 
@@ -320,11 +342,13 @@ class ShapeCheck {
       refuse("num_key_value_heads", "{} differs from num_attention_heads {}; MLA has one key per head, so give {}",
              *fields_.num_key_value_heads, s_.num_attention_heads, s_.num_attention_heads);
     }
-    if (fields_.rope_theta_of_scaling && reading_.given(key("rope_theta")) &&
-        *fields_.rope_theta_of_scaling != s_.rope_theta) {
-      refuse("rope_theta", "{} differs from the {} beside the scaling", shortest(s_.rope_theta),
-             shortest(*fields_.rope_theta_of_scaling));
+    for (const std::optional<double>& theta :
+         {fields_.rope_theta_of_scaling, fields_.rope_parameters ? fields_.rope_parameters->theta : std::nullopt}) {
+      if (!theta || *theta == s_.rope_theta) continue;
+      refuse("rope_theta", "{} differs from the {} beside the scaling", shortest(s_.rope_theta), shortest(*theta));
     }
+    if (fields_.rope_parameters && fields_.rope_parameters->scaling != s_.rope_scaling)
+      refuse("rope_parameters", "says another scaling than rope_scaling; give one of the two");
   }
 
   void experts() const {
@@ -399,11 +423,13 @@ class ShapeCheck {
   const ModelShape& s_;
   const Reading& reading_;
   const std::string& path_;
+  const std::string& source_;
 };
 
 }  // namespace
 
-void complete_and_check(ModelFields& fields, const Reading& reading, const std::string& path) {
+void complete_and_check(ModelFields& fields, const Reading& reading, const std::string& path,
+                        const std::string& source) {
   const auto given = [&](std::string_view name) {
     return reading.given(path.empty() ? std::string(name) : fmt::format("{}.{}", path, name));
   };
@@ -414,15 +440,30 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
     if (!given("topk_method")) s.topk_method = TopkMethod::greedy;
     if (!given("norm_topk_prob")) s.norm_topk_prob = false;
   }
+  if (s.model_type == ModelType::deepseek_v3 && s.n_routed_experts > 0) {
+    if (!given("n_shared_experts")) s.n_shared_experts = 1;
+    if (!given("n_group")) s.n_group = 8;
+    if (!given("topk_group")) s.topk_group = 4;
+    if (!given("routed_scaling_factor")) s.routed_scaling_factor = 2.5;
+    if (!given("first_k_dense_replace")) s.first_k_dense_replace = std::min<int64_t>(3, s.num_hidden_layers);
+  }
+  if (const auto& parameters = fields.rope_parameters) {
+    // A rope_scaling of null beside it says nothing, as transformers reads it.
+    if (!s.rope_scaling) s.rope_scaling = parameters->scaling;
+    if (parameters->theta && !given("rope_theta") && !fields.rope_theta_of_scaling) s.rope_theta = *parameters->theta;
+  }
   if (fields.rope_theta_of_scaling && !given("rope_theta")) s.rope_theta = *fields.rope_theta_of_scaling;
-  ShapeCheck(fields, reading, path).run();
+  ShapeCheck(fields, reading, path, source).run();
 }
 
-ModelFields read_model_json(std::string_view text, const std::string& source, Reading& reading) {
+ModelFields read_model_json(std::string_view text, const std::string& source, Reading& reading, bool with_mtp) {
   ModelFields fields;
   read_fields(fields, parse_yaml(text, source), schema_of(ModelFields{}), reading);
   if (!fields.preset.empty()) fail_at(reading.origin("preset"), "preset: belongs in a configuration of a run");
-  complete_and_check(fields, reading, "");
+  if (!with_mtp) fields.shape.num_nextn_predict_layers = 0;
+  // transformers writes its class's 3 whatever the number of layers, and means all of them.
+  fields.shape.first_k_dense_replace = std::min(fields.shape.first_k_dense_replace, fields.shape.num_hidden_layers);
+  complete_and_check(fields, reading, "", source);
   return fields;
 }
 

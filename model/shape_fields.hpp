@@ -14,21 +14,30 @@
 
 namespace tael {
 
+struct RopeParameters {
+  std::optional<RopeScaling> scaling;
+  std::optional<double> theta;
+};
+
 struct ModelFields {
   ModelShape shape;
-  std::string preset;                           // a file of configs/models, already read by whoever loads the tree
-  std::optional<int64_t> num_key_value_heads;   // as given: MLA has as many as attention heads
-  std::optional<double> rope_theta_of_scaling;  // as given inside rope_scaling or rope_parameters
-  bool fp8_weights = false;                     // quantization_config: the released weights are stored in FP8
+  std::string preset;                             // a file of configs/models, already read by whoever loads the tree
+  std::optional<int64_t> num_key_value_heads;     // as given: MLA has as many as attention heads
+  std::optional<double> rope_theta_of_scaling;    // as given inside rope_scaling
+  std::optional<RopeParameters> rope_parameters;  // as given
+  bool fp8_weights = false;                       // quantization_config: the released weights are stored in FP8
 };
 
 void describe(ModelFields& fields, FieldVisitor& visitor);
 
-// What the model type implies for keys that were not given, then every rule on the shape alone. `path` is that of the
-// map in the configuration ("model", or empty for a config.json).
-void complete_and_check(ModelFields& fields, const Reading& reading, const std::string& path);
+// What the configuration class of the model type says for keys that were not given, then every rule on the shape alone.
+// `path` is that of the map in the configuration ("model", or empty for a config.json); `source` stands before messages
+// about keys that are nowhere.
+void complete_and_check(ModelFields& fields, const Reading& reading, const std::string& path,
+                        const std::string& source = {});
 
 // A config.json as it stands; `source` is its name in errors. Keys without effect are appended to reading.ignored.
-ModelFields read_model_json(std::string_view text, const std::string& source, Reading& reading);
+// Without `with_mtp` its MTP modules do not count.
+ModelFields read_model_json(std::string_view text, const std::string& source, Reading& reading, bool with_mtp = true);
 
 }  // namespace tael

@@ -96,10 +96,11 @@ std::vector<Sequences> micro_batches(const Config& config, const BatchDivision& 
 
 }  // namespace
 
-Run::Run(const LoadedConfig& loaded_config, Comm& communicator, size_t node_bytes)
+Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time, double began, size_t node_bytes)
     : loaded(loaded_config),
       config(loaded_config.config),
       comm(communicator),
+      clock(std::move(time), began, CostKind::startup),
       execution(choose_execution(comm, config.cluster.threads_per_rank, config.cluster.cpu_isa)),
       pool(execution.threads),
       stream(pool, execution.isa),
@@ -132,6 +133,11 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, size_t node_byte
     Arena measuring = Arena::measuring();
     plan_batches(measuring);
     batch_bytes = measuring.used();
+    if (config.checkpoint.interval > 0 && config.checkpoint.interval < steps) {
+      Arena copies = Arena::measuring();
+      plan_snapshot(copies, boxes());
+      snapshot_bytes = copies.used();
+    }
     baseline_bytes = resident_bytes();
     require_memory(reserved_bytes(), comm.local_size(), "the run",
                    "a smaller model, training.micro_batch_size or parallelism.reduction_lanes needs less", node_bytes);
@@ -165,7 +171,7 @@ LoaderShape Run::loader_shape() const {
 
 size_t Run::expected_bytes() const {
   const size_t workspaces = static_cast<size_t>(execution.threads) * ThreadPool::kWorkspaceBytes;
-  return baseline_bytes + memory_plan.total() + batch_bytes + workspaces;
+  return baseline_bytes + memory_plan.total() + batch_bytes + snapshot_bytes + workspaces;
 }
 
 size_t Run::reserved_bytes() const {
@@ -190,6 +196,10 @@ void Run::allocate() {
   adamw = plan_adamw(*optimizer_arena, table.size());
   norm_rows = plan_global_norm(*optimizer_arena, spans);
   wire = plan_grad_reduce(*wire_arena, division.order, table.size(), division.ranks);
+  if (snapshot_bytes > 0) {
+    snapshot_arena = std::make_unique<Arena>("snapshot", snapshot_bytes);
+    snapshot_arena->touch();  // so that the first copy is as quick as the others
+  }
   loader = std::make_unique<Loader>(train_shards, *sampler, loader_shape(), plan_batches(*batch_arena));
 }
 
@@ -204,6 +214,10 @@ void Run::initialize() {
   });
   const uint64_t digest = xxh3_64(params.data, static_cast<size_t>(params.size()) * sizeof(float));
   agree_equal(comm, "initial weights", digest, Exit::internal);
+}
+
+std::vector<BoxData> Run::boxes() const {
+  return training_boxes(network.table(), arrays(), division.rank, division.ranks);
 }
 
 Mat<float> Run::bias_LE() const {

@@ -7,6 +7,9 @@
 #include <memory>
 #include <vector>
 
+#include "checkpoint/saver.hpp"
+#include "checkpoint/training_state.hpp"
+#include "cost/cost_clock.hpp"
 #include "cost/memory_plan.hpp"
 #include "data/loader.hpp"
 #include "data/sampler.hpp"
@@ -44,14 +47,16 @@ struct StepBuffers {
 };
 
 struct Run {
-  // node_bytes: memory that the ranks of a host may take; 0: what this host has free. Where they cannot have it,
-  // Error(bad_config).
-  Run(const LoadedConfig& loaded, Comm& comm, size_t node_bytes = 0);
+  // `time` and `began`: what the clock goes by, and when on it this rank began. node_bytes: memory that the ranks of a
+  // host may take; 0: what this host has free. Where they cannot have it, Error(bad_config).
+  Run(const LoadedConfig& loaded, Comm& comm, TimeSource time = monotonic_time(), double began = process_start(),
+      size_t node_bytes = 0);
   Run(const Run&) = delete;
 
   const LoadedConfig& loaded;
   const Config& config;
   Comm& comm;
+  CostClock clock;
   Execution execution;
   ThreadPool pool;
   Stream stream;
@@ -69,9 +74,10 @@ struct Run {
   // Memory, by lifetime; sizes are those of `memory_plan`.
   MemoryPlan memory_plan;
   size_t batch_bytes = 0;     // loader and step buffers
+  size_t snapshot_bytes = 0;  // the copy from which a checkpoint is written while steps go on
   size_t baseline_bytes = 0;  // resident before any of it was allocated
   std::unique_ptr<Arena> weights_arena, gradients_arena, optimizer_arena, saved_arena, scratch_arena, wire_arena,
-      batch_arena;
+      batch_arena, snapshot_arena;
   Vec<float> params, biases;
   std::unique_ptr<LaneAccumulator> lanes;
   AdamwState adamw;
@@ -91,6 +97,8 @@ struct Run {
 
   void allocate();    // takes all memory
   void initialize();  // initial weights: random, or initial_load_path
+  TrainingArrays arrays() const { return {params, adamw.moment1, adamw.moment2, biases}; }
+  std::vector<BoxData> boxes() const;  // what this rank writes of a checkpoint
 
  private:
   LoaderShape loader_shape() const;

@@ -194,6 +194,8 @@ class CommandLine {
       train_.is_terminal = isatty(STDERR_FILENO) != 0;
       train_.interrupted = process_.interrupted;
       if (const char* tasks = process_.environment("SLURM_NTASKS")) train_.slurm_tasks = std::atoi(tasks);
+      if (const char* job = process_.environment("SLURM_JOB_ID")) train_.job = job;
+      if (const char* started = process_.environment("TAEL_JOB_STARTED")) train_.began = job_start(started);
       process_.catch_interrupts();
       return run_train(train_, comm);
     });

@@ -12,9 +12,9 @@ namespace tael {
 // What only main may look at: the environment and signals.
 struct Process {
   std::function<const char*(const char* name)> environment;  // getenv
-  const volatile std::sig_atomic_t* interrupted = nullptr;   // Ctrl-C came once
-  void (*catch_interrupts)() = nullptr;                      // from now on the first Ctrl-C only sets `interrupted`
-  std::string program;                                       // path of the executable
+  const volatile std::sig_atomic_t* interrupted = nullptr;   // Ctrl-C, TERM or USR1 came
+  void (*catch_interrupts)() = nullptr;  // from now on they only set `interrupted` (a second Ctrl-C or TERM ends)
+  std::string program;                   // path of the executable
 };
 
 int run_command_line(int argc, char** argv, const Process& process);

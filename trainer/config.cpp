@@ -38,6 +38,22 @@ std::vector<std::string> names_in(const ConfigSearch& search, const std::string&
   return {names.begin(), names.end()};
 }
 
+// "; the nearest is experiments/quickstart", from all configurations of the directories; empty: none is near.
+std::string nearest_configuration(const ConfigSearch& search, const std::string& wanted) {
+  std::set<std::string> names;
+  for (const std::string& directory : search.config_dirs) {
+    std::error_code error;
+    for (fs::recursive_directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+      if (it->path().extension() == ".yaml")
+        names.insert(it->path().lexically_relative(directory).replace_extension().string());
+    }
+  }
+  const std::vector<std::string_view> views(names.begin(), names.end());
+  const std::string_view near = nearest_of(wanted, views);
+  if (near.empty() || edit_distance(near, wanted) > std::max<size_t>(2, wanted.size() / 4)) return {};
+  return fmt::format("; the nearest is {}", near);
+}
+
 std::string in_quotes(const std::string& name) { return in_words(ConfigNode::text(name)); }
 
 class Loader {
@@ -49,7 +65,8 @@ class Loader {
     if (file.empty()) {
       // Say what the system says about the path itself: no such file, a directory, no permission.
       if (fs::exists(path)) load_yaml(path);
-      fail(Exit::bad_config, "{}: no such configuration, here or in the configs directories", in_quotes(path));
+      fail(Exit::bad_config, "{}: no such configuration, here or in the configs directories{}", in_quotes(path),
+           nearest_configuration(search_, path));
     }
     apply_file(file);
   }
@@ -111,7 +128,9 @@ class Loader {
       root.items.erase(root.items.begin() + static_cast<std::ptrdiff_t>(i));
       for (const auto& [name, origin] : names_of(defaults)) {
         const std::string found = find_file(name, directories(own));
-        if (found.empty()) fail_at(origin, "defaults: there is no file {} or {}.yaml", in_quotes(name), name);
+        if (found.empty())
+          fail_at(origin, "defaults: there is no file {} or {}.yaml{}", in_quotes(name), name,
+                  nearest_configuration(search_, name));
         apply_file(found);
       }
       break;

@@ -124,9 +124,12 @@ struct ActivationCheckpointOptions {
   Recompute mode = Recompute::none;
 };
 
+enum class OnSaveError : uint8_t { carry_on, stop };
 struct CheckpointOptions {
-  int64_t interval = 0;  // steps; 0: none. 100 as soon as checkpoints are built
+  int64_t interval = 100;  // steps; 0: only when the run ends or is stopped
   int64_t keep = 3;
+  std::optional<int64_t> milestone_interval;  // tokens
+  OnSaveError on_error = OnSaveError::carry_on;
   std::optional<std::string> initial_load_path;
 };
 

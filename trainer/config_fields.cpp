@@ -34,6 +34,8 @@ constexpr std::array<Word<Reduction>, 3> kReductions = {
     {{"auto", Reduction::automatic}, {"canonical", Reduction::canonical}, {"fast", Reduction::fast}}};
 constexpr std::array<Word<Recompute>, 3> kRecomputes = {
     {{"none", Recompute::none}, {"selective", Recompute::selective}, {"full", Recompute::full}}};
+constexpr std::array<Word<OnSaveError>, 2> kOnSaveErrors = {
+    {{"continue", OnSaveError::carry_on}, {"stop", OnSaveError::stop}}};
 constexpr std::array<Word<OnLimit>, 1> kOnLimits = {{{"checkpoint_and_stop", OnLimit::checkpoint_and_stop}}};
 constexpr std::array<Word<std::string_view>, 1> kOptimizers = {{{"adamw", "adamw"}}};
 constexpr std::array<Word<std::string_view>, 4> kIsas = {
@@ -248,9 +250,14 @@ void describe(ActivationCheckpointOptions& o, FieldVisitor& v) {
 }
 
 void describe(CheckpointOptions& o, FieldVisitor& v) {
-  v.field("interval", o.interval, Count{}, "Steps between checkpoints; 0: none.");
+  v.field("interval", o.interval, Count{},
+          "Steps between checkpoints; 0: only when the run ends or is stopped. Each is a copy in memory first.");
   v.alias("save_interval", "interval");
   v.field("keep", o.keep, Integer{1}, "Newest checkpoints that are kept.");
+  v.field("milestone_interval", o.milestone_interval, or_null(Tokens{1}),
+          "The first checkpoint of each so many tokens is kept for ever; null: none.");
+  v.field("on_error", o.on_error, Choice(kOnSaveErrors),
+          "A checkpoint that cannot be written: continue (until the third in a row), or stop with 74.");
   v.field("initial_load_path", o.initial_load_path, or_null(Text{"a path"}),
           "Weights to start from: a checkpoint or a Hugging Face directory; step and optimizer start fresh.");
 }

@@ -30,8 +30,10 @@ struct ConsoleOptions {
   std::FILE* out = stderr;
   bool color = false;
   bool is_terminal = false;
-  bool mtp = false;      // the column of the MTP loss
-  bool experts = false;  // the column of the largest violation of balance
+  bool mtp = false;           // the column of the MTP loss
+  bool experts = false;       // the column of the largest violation of balance
+  bool budget = false;        // the column of what is left of the budget
+  std::string currency = {};  // costs are shown in it; empty: in device-hours
 };
 
 class Console {
@@ -42,6 +44,7 @@ class Console {
   void fact(std::string_view name, std::string_view text);
   void step(const StepReport& report, double seconds_left);
   void eval(const EvalReport& report);
+  void saved(const CheckpointReport& report, std::string_view name);
   void warn(std::string_view text);   // "! text": what happened, and what was done
   void error(std::string_view text);  // "tael: text": why the run ends
 
@@ -49,6 +52,7 @@ class Console {
   std::string head() const;
   std::string line(const StepReport& report, double seconds_left) const;
   std::string line(const EvalReport& report) const;
+  std::string line(const CheckpointReport& report, std::string_view name) const;
 
  private:
   void print(std::string_view color, std::string_view text);

@@ -10,6 +10,7 @@ namespace tael {
 namespace {
 
 std::string layer_name(const ModelShape& shape, int64_t layer) {
+  if (layer == Network::kEmbedding) return "the embedding";
   if (layer == Network::kFinalNorm) return "the final norm";
   if (layer < 0) return "the output head";
   if (layer < shape.num_hidden_layers) return fmt::format("layer {}", layer);
@@ -20,12 +21,18 @@ std::string layer_name(const ModelShape& shape, int64_t layer) {
 
 void watch_losses(NonFinite& seen, const Network& network, const MicroBatchLosses& losses) {
   if (seen.found) return;
-  double sum = 0;
-  for (int64_t b = 0; b < losses.main_B.size(); ++b) sum += losses.main_B(b) + losses.balance_B(b);
-  for (int64_t k = 0; k < losses.mtp_DB.dim[0]; ++k)
+  double main = 0;
+  for (int64_t b = 0; b < losses.main_B.size(); ++b) main += losses.main_B(b) + losses.balance_B(b);
+  int64_t module = -1;  // the first whose loss is not finite
+  for (int64_t k = 0; k < losses.mtp_DB.dim[0] && module < 0; ++k) {
+    double sum = 0;
     for (int64_t b = 0; b < losses.main_B.size(); ++b) sum += losses.mtp_DB(k, b);
-  if (std::isfinite(sum)) return;
+    if (!std::isfinite(sum)) module = k;
+  }
+  if (std::isfinite(main) && module < 0) return;
   seen = {true, network.first_nonfinite_layer()};
+  // Every hidden state is well and so is the main head: then it is the module's own norm before it.
+  if (seen.layer == -1 && std::isfinite(main)) seen.layer = network.table().shape.num_hidden_layers + module;
 }
 
 void fail_non_finite_loss(Comm& comm, const ModelShape& shape, int64_t step, const NonFinite& mine) {

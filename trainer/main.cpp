@@ -12,12 +12,19 @@ namespace {
 // The one thing a signal handler can do safely; written by the handler, read between steps.
 volatile std::sig_atomic_t interrupted = 0;
 
-void on_interrupt(int) {
-  if (interrupted != 0) _exit(128 + SIGINT);  // asked twice: leave at once
+void on_interrupt(int signal) {
+  if (interrupted != 0) _exit(128 + signal);  // asked twice: leave at once
   interrupted = 1;
 }
 
-void catch_interrupts() { std::signal(SIGINT, on_interrupt); }
+// The scheduler's notice, which may come again and again while the step ends and the checkpoint is written.
+void on_notice(int) { interrupted = 1; }
+
+void catch_interrupts() {
+  std::signal(SIGINT, on_interrupt);
+  std::signal(SIGTERM, on_interrupt);
+  std::signal(SIGUSR1, on_notice);
+}
 
 }  // namespace
 

@@ -35,7 +35,9 @@ struct MetricsFile::Line {
   void number(std::string_view name, int64_t value) { json.field(name, value); }
 };
 
-MetricsFile::MetricsFile(const std::string& path, int64_t attempt) : file_(File::create(path)), attempt_(attempt) {}
+MetricsFile::MetricsFile(const std::string& path, int64_t attempt) : attempt_(attempt) {
+  file_ = open_to_append(path, size_);
+}
 
 void MetricsFile::append(Line& line) {
   if (!line.nonfinite.empty()) {
@@ -58,6 +60,9 @@ void MetricsFile::write_report(const Report& report, std::string_view kind, Cloc
 
 void MetricsFile::write(const StepReport& report, Clock::time_point time) { write_report(report, "step", time); }
 void MetricsFile::write(const EvalReport& report, Clock::time_point time) { write_report(report, "eval", time); }
+void MetricsFile::write(const CheckpointReport& report, Clock::time_point time) {
+  write_report(report, "checkpoint", time);
+}
 
 void MetricsFile::write_event(int64_t step, int64_t tokens, std::string_view text, Clock::time_point time) {
   Line line(time, attempt_, step, tokens, "event");

@@ -25,11 +25,12 @@ std::string iso_time(Clock::time_point time);  // 2026-11-24T08:06:55.123Z, mill
 
 class MetricsFile {
  public:
-  // Creates the file, which must not exist. `attempt` counts the starts of the run from 1.
+  // Goes on with the file, or makes it. `attempt` counts the starts of the run from 1.
   MetricsFile(const std::string& path, int64_t attempt);
 
-  void write(const StepReport& report, Clock::time_point time);  // kind "step"
-  void write(const EvalReport& report, Clock::time_point time);  // kind "eval"
+  void write(const StepReport& report, Clock::time_point time);        // kind "step"
+  void write(const EvalReport& report, Clock::time_point time);        // kind "eval"
+  void write(const CheckpointReport& report, Clock::time_point time);  // kind "checkpoint"
   // kind "event": something that happened, such as a changed setting; `text` under the name "message".
   void write_event(int64_t step, int64_t tokens, std::string_view text, Clock::time_point time);
   // kind "end": the last line of an attempt, with the state of status.json under the name "state".
@@ -49,7 +50,7 @@ class MetricsFile {
 };
 
 struct RunStatus {
-  std::string state;  // starting, running, done, stopped, failed
+  std::string state;  // running, done, stopped (goes on when started again), budget (used up), failed
   int64_t step = 0, steps = 0;
   int64_t tokens = 0;
   double device_hours = 0;

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "base/file.hpp"
@@ -29,23 +30,37 @@ std::string build_line() {
   return fmt::format("tael {}, {}, gcc {}, commit {}", TAEL_VERSION, TAEL_BUILD_TYPE, __VERSION__, TAEL_COMMIT);
 }
 
-void RunDirectory::require_absent(const std::string& path) {
-  struct stat info {};
-  if (lstat(path.c_str(), &info) != 0) return;
-  fail(Exit::bad_config,
-       "run.dir: {} exists, and continuing a run is not built yet (it needs checkpoints); give another run.dir", path);
+std::optional<std::vector<std::string>> read_data_digests(const std::string& run_directory) {
+  const std::string path = run_directory + "/env.json";
+  if (!path_exists(path)) return std::nullopt;
+  const auto document = JsonDocument::parse(read_file(path, uint64_t{64} << 20, Exit::bad_data), path);
+  const Json* data = document.root().find("data");
+  if (data == nullptr) return std::nullopt;
+  std::vector<std::string> digests;
+  for (const Json& digest : data->items()) digests.push_back(digest.as_string());
+  return digests;
 }
 
-RunDirectory::RunDirectory(const std::string& path, const LoadedConfig& loaded, const Environment& environment)
-    : path_(path) {
-  require_absent(path);
-  make_directories(parent_directory(path));
-  try {
-    create_directory(path);
-  } catch (const Error&) {
-    require_absent(path);  // somebody else was faster
-    throw;
+RunDirectory::Found RunDirectory::look(const std::string& path) {
+  struct stat info {};
+  if (lstat(path.c_str(), &info) != 0) {
+    require_creatable(path);
+    return Found::nothing;
   }
+  if (!is_directory(path)) fail(Exit::bad_config, "run.dir: {} exists and is no directory", path);
+  if (path_exists(path + "/attempts") || path_exists(path + "/config.yaml")) return Found::run;
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    const std::string name = entry.path().filename().string();
+    if (name != "log" && name != "submit.sh")
+      fail(Exit::bad_config, "run.dir: {} exists and is no run of tael (it holds {}); give another run.dir", path,
+           name);
+  }
+  return Found::nothing;
+}
+
+RunDirectory::RunDirectory(const std::string& path) : path_(path) { make_directories(path); }
+
+void RunDirectory::describe(const LoadedConfig& loaded, const Environment& environment) const {
   replace_file(file("config.yaml"), resolved_yaml(loaded));
   JsonWriter json(JsonWriter::Style::pretty);
   json.begin_object()
@@ -57,8 +72,12 @@ RunDirectory::RunDirectory(const std::string& path, const LoadedConfig& loaded, 
       .field("cpu_isa", std::string(name_of(environment.execution.isa)))
       .field("ranks", static_cast<int64_t>(environment.ranks))
       .field("threads_per_rank", static_cast<int64_t>(environment.execution.threads));
+  if (!environment.job.empty()) json.field("job", environment.job);
   json.key("hosts").begin_array();
   for (const std::string& host : environment.hosts) json.value(host);
+  json.end_array();
+  json.key("data").begin_array();
+  for (const std::string& digest : environment.data) json.value(digest);
   json.end_array();
   json.key("command").begin_array();
   for (const std::string& word : environment.command) json.value(word);

@@ -1,6 +1,7 @@
 // RUN/: what a run leaves behind. Made by rank 0 when everything else is ready; from then on it is the record.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,18 +16,28 @@ struct Environment {
   std::vector<std::string> hosts;  // one per rank
   Execution execution;
   int ranks = 1;
+  std::vector<std::string> data;  // digests of the training shards, in the order of data.train
+  std::string job = {};           // the scheduler's number of the job; empty: none
 };
 
 std::string host_name();
 std::string cpu_model();
 std::string build_line();  // "tael 0.1.0, Release, gcc 12.2.0, commit ..."
 
+// The digests that a run's env.json has; nothing: there is no such file, or it says nothing of data.
+std::optional<std::vector<std::string>> read_data_digests(const std::string& run_directory);
+
 class RunDirectory {
  public:
-  // Error(bad_config) if the path exists: until checkpoints are built, a run cannot continue in it.
-  static void require_absent(const std::string& path);
-  // Creates the directory with config.yaml and env.json. Error(io).
-  RunDirectory(const std::string& path, const LoadedConfig& loaded, const Environment& environment);
+  // What is at the path before a run begins: nothing (or an empty directory, or what `tael submit` put there), or a run.
+  enum class Found : uint8_t { nothing, run };
+  // Error(bad_config) for anything else that is there; Error(io) where a directory could not be made.
+  static Found look(const std::string& path);
+
+  // Makes the directory, or takes the one that is there.
+  explicit RunDirectory(const std::string& path);
+  // config.yaml and env.json of the attempt that begins. Only the owner of the lock writes.
+  void describe(const LoadedConfig& loaded, const Environment& environment) const;
 
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }

@@ -56,7 +56,7 @@ std::string batch_line(const Run& run) {
   text += fmt::format("; a rank has {} in micro-batches of {}", last / run.division.ranks, micro);
   text += "; " + count_of(run.steps, "step");
   const int64_t warmup = run.config.lr_scheduler.warmup_steps;
-  if (warmup > run.steps) text += fmt::format(", all inside the {} of warm-up", grouped(warmup));
+  if (warmup >= run.steps) text += fmt::format(", all inside the {} of warm-up", grouped(warmup));
   return text;
 }
 
@@ -71,19 +71,21 @@ void print_start(Console& console, const Run& run) {
   console.fact("model", model_line(c.model.shape));
   console.fact("data", data_line(run));
   console.fact("batch", batch_line(run));
-  console.fact("numbers", c.canonical() ? fmt::format("fp32; canonical: the same bits for 1 to {} ranks, {} lanes",
-                                                      c.parallelism.reduction_lanes, c.parallelism.reduction_lanes)
+  console.fact("numbers", c.canonical() ? fmt::format("fp32; canonical: the same bits for 1 to {}, {}",
+                                                      count_of(c.parallelism.reduction_lanes, "rank"),
+                                                      count_of(c.parallelism.reduction_lanes, "lane"))
                                         : std::string("fp32; fast: bits depend on the number of ranks"));
   const MemoryPlan& m = run.memory_plan;
   console.fact(
       "memory",
       fmt::format("a rank: {:.0f} MiB expected, at most {:.0f}: weights {:.0f}, gradients {:.0f}{}, "
                   "optimizer {:.0f}, activations {:.0f}, scratch {:.0f}, communication {:.0f}, "
-                  "batches {:.0f}, program {:.0f}",
+                  "batches {:.0f}{}, program {:.0f}",
                   mib(run.expected_bytes()), mib(run.reserved_bytes()), mib(m.weights), mib(m.gradients),
                   run.division.lanes > 1 ? fmt::format(" ({} copies)", LaneAccumulator::buffers(run.division.lanes))
                                          : std::string(),
                   mib(m.optimizer), mib(m.activations), mib(m.scratch), mib(m.communication), mib(run.batch_bytes),
+                  run.snapshot_bytes > 0 ? fmt::format(", snapshot {:.0f}", mib(run.snapshot_bytes)) : std::string(),
                   mib(run.baseline_bytes)));
 }
 

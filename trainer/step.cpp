@@ -64,10 +64,12 @@ StepReport train_step(Run& run, Progress& progress) {
   const auto range = [&](int64_t first, int64_t count) {
     return rank_range(first, count, run.division.rank, run.division.ranks);
   };
+  run.clock.charge(CostKind::data_wait);
   const Batch batch = run.loader->next(range(progress.samples, sequences),
                                        step < run.steps ? range(samples_after, next_sequences) : SampleRange{});
 
   // Forward and backward, lane by lane in micro-batches.
+  run.clock.charge(CostKind::compute);
   std::fill_n(buffers.counts_LE.data, buffers.counts_LE.size(), int64_t{0});
   std::fill_n(buffers.lane_values_LV.data, buffers.lane_values_LV.size(), 0.0);
   NonFinite non_finite;
@@ -83,6 +85,11 @@ StepReport train_step(Run& run, Progress& progress) {
 
   // Sums over lanes and ranks.
   const Vec<float> grads = run.lanes->finish();
+  if (run.division.ranks > 1) {
+    run.clock.charge(CostKind::imbalance);
+    run.comm.barrier();
+    run.clock.charge(CostKind::exposed_communication);
+  }
   reduce_gradients(run.stream, run.comm, run.division.order, run.wire, grads);
   sum_lane_values(run.comm, buffers.lane_values_LV, buffers.all_values_LV, buffers.sums_V);
   sum_counts(run.comm, flat(buffers.counts_LE));
@@ -101,6 +108,7 @@ StepReport train_step(Run& run, Progress& progress) {
   if (!std::isfinite(all_losses)) fail_non_finite_loss(run.comm, shape, step, non_finite);
 
   // Update.
+  run.clock.charge(CostKind::optimizer);
   report.grad_norm = global_norm(run.stream, run.spans, grads, run.norm_rows);
   if (!std::isfinite(report.grad_norm)) fail_non_finite_gradient(run.comm, run.network.table(), step, grads);
   report.lr = run.lr.at(step, tokens_before);
@@ -123,8 +131,11 @@ StepReport train_step(Run& run, Progress& progress) {
     report.max_violation = worst;
     if (const Mat<float> bias = run.bias_LE()) {
       update_expert_bias(bias, buffers.counts_LE, config.router.bias_update_rate.at(tokens_before));
-      for (int64_t i = 0; i < bias.size(); ++i)
-        largest = std::max(largest, std::abs(static_cast<double>(bias.data[i])));
+      for (int64_t i = 0; i < bias.size(); ++i) {
+        const double size = std::abs(static_cast<double>(bias.data[i]));
+        largest = std::isnan(size) || size > largest ? size : largest;  // a NaN is not passed over
+        if (std::isnan(largest)) break;
+      }
       report.bias_abs_max = largest;
     }
   }

@@ -29,6 +29,7 @@ struct StepReport {
   int64_t bytes_between_hosts = 0, bytes_within_host = 0;  // sent by all ranks in this step
   double gpu_hours = 0;                                    // rank-hours on the CPU, since the run began
   std::optional<double> money = std::nullopt;              // in the currency of the price; only with a price
+  std::optional<double> budget_left = std::nullopt;        // 0 to 1; only with a budget
 
   // visit(name, value) for each that there is, in the order in which a file shows them; value is a double, or an
   // int64_t for what is counted.
@@ -54,6 +55,7 @@ struct StepReport {
     visit("comm/bytes_within_host", bytes_within_host);
     visit("cost/gpu_hours", gpu_hours);
     maybe("cost/money", money);
+    maybe("cost/budget_left_frac", budget_left);
   }
 };
 
@@ -71,6 +73,21 @@ struct EvalReport {
     visit("valid/loss", loss);
     visit("valid/ppl", ppl);
     if (bits_per_byte) visit("valid/bits_per_byte", *bits_per_byte);
+  }
+};
+
+struct CheckpointReport {
+  int64_t step = 0, tokens = 0;  // of the checkpoint
+
+  int64_t bytes = 0;    // of all its shards
+  double stall_ms = 0;  // that the steps waited
+  double seconds = 0;   // until it was published
+
+  template <class Visit>
+  void visit(Visit&& visit) const {
+    visit("checkpoint/bytes", bytes);
+    visit("checkpoint/stall_ms", stall_ms);
+    visit("checkpoint/seconds", seconds);
   }
 };
 

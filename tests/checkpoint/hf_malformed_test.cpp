@@ -88,7 +88,9 @@ std::vector<Malformed> malformed() {
       {"one layer more", with_files([](const ScratchDirectory& s) {
          replace(s, "m/config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3");
        }),
-       data, "DIR/m: tensor \"model.layers.3.enorm.weight\" [4] is missing (and 21 more)"},
+       data,
+       "DIR/m: tensor \"model.layers.3.enorm.weight\" [4] is missing (and 21 more); without its MTP modules it "
+       "serves a model of num_nextn_predict_layers 0"},
       {"no MTP in the config", with_files([](const ScratchDirectory& s) {
          replace(s, "m/config.json", "\"num_nextn_predict_layers\": 1", "\"num_nextn_predict_layers\": 0");
        }),

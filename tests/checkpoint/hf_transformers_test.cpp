@@ -47,6 +47,23 @@ TEST(HfTransformers, MtpThatIsCountedButNotStoredIsLeftOut) {
   EXPECT_EQ(read_hf_shape(HfDirectory::open(golden("v3_mtp1"))).num_nextn_predict_layers, 1);
 }
 
+// DeepseekV3Config's own defaults with few layers: an MTP module counted beside layers that are all dense.
+TEST(HfTransformers, DenseLayersBeyondTheLast) {
+  const ScratchDirectory dir;
+  write_variant(
+      dir.at("m"), "v3_mtp1",
+      [](const std::string& n) { return n.starts_with("model.layers.2.") || n.starts_with("model.layers.1.mlp."); },
+      {{.name = "model.layers.1.mlp.gate_proj.weight", .dtype = DType::f32, .shape = {96, 48}},
+       {.name = "model.layers.1.mlp.up_proj.weight", .dtype = DType::f32, .shape = {96, 48}},
+       {.name = "model.layers.1.mlp.down_proj.weight", .dtype = DType::f32, .shape = {48, 96}}},
+      "\"first_k_dense_replace\": 1", "\"first_k_dense_replace\": 3");
+  const HfDirectory directory = HfDirectory::open(dir.at("m"));
+  const ModelShape shape = read_hf_shape(directory);
+  EXPECT_EQ(shape.num_nextn_predict_layers, 0);
+  EXPECT_EQ(shape.first_k_dense_replace, shape.num_hidden_layers);
+  check_hf_tensors(directory, make_param_table(shape));
+}
+
 // A part of a module is damage, not a choice.
 TEST(HfTransformers, HalfAnMtpModuleIsRefused) {
   const ScratchDirectory dir;

@@ -201,10 +201,11 @@ TEST(DamagedInput, Import) {
     expect_refused(c, [](const std::string& dir, const std::string& path) {
       import_nanogpt({.inputs = {path}, .out = dir + "/out.h5", .vocab_size = 100});
     });
-  expect_refused({"no vocabulary", "a.bin", "ab", Exit::usage, "--vocab-size 0: expected 1 to 2147483647"},
-                 [](const std::string& dir, const std::string& path) {
-                   import_nanogpt({.inputs = {path}, .out = dir + "/out.h5"});
-                 });
+  expect_refused(
+      {"no vocabulary", "a.bin", "ab", Exit::usage, "--vocab-size: must be given; every token lies below it"},
+      [](const std::string& dir, const std::string& path) {
+        import_nanogpt({.inputs = {path}, .out = dir + "/out.h5"});
+      });
 }
 
 TEST(DamagedInput, Shards) {

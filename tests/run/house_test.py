@@ -12,6 +12,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "scripts"))
 import check_isa_leaks  # noqa: E402
 import check_skips  # noqa: E402
+import check_state  # noqa: E402
 
 COMPILER = os.environ.get("TAEL_TEST_CXX", "g++")
 CLEAN = {
@@ -205,6 +206,34 @@ class IsaLeaks(unittest.TestCase):
                 subprocess.run([COMPILER, "-O2", "-c", source, "-o", output], check=True)
                 done = subprocess.run(script, capture_output=True, text=True)
                 self.assertEqual(done.returncode, leaking, done.stdout)
+
+
+class State(unittest.TestCase):
+    def test_every_way_to_keep_state_is_found_in_the_object(self):
+        keeps = ["unsigned long calls = 0;\nunsigned long f() { return ++calls; }", "constinit int x = 3;\nint f() { return x++; }",
+                 "volatile int v;\nint f() { return v; }", "alignas(64) float scratch[1024];\nfloat* f() { return scratch; }",
+                 "int (*hook)(int) = nullptr;\nint f() { return hook(1); }",
+                 'const char* name = "a";\nconst char* f() { return name; }',
+                 "struct S { inline static int count = 0; };\nint f() { return ++S::count; }",
+                 "int f() { static unsigned long n = 0; return ++n; }", "thread_local int t = 0;\nint f() { return ++t; }"]
+        free = ["constexpr int k[] = {1, 2};\nint f(int i) { return k[i]; }", "int f() { return 1; }",
+                "struct V { virtual ~V() = default; virtual int f(); };\nint V::f() { return 1; }",
+                'constexpr const char* kNames[] = {"a", "b"};\nconst char* f(int i) { return kNames[i]; }']
+        with tempfile.TemporaryDirectory() as folder:
+            source, output, rooms = (pathlib.Path(folder, name) for name in ("a.cpp", "a.o", "rooms.txt"))
+            script = [sys.executable, ROOT / "scripts/check_state.py", rooms, output]
+            rooms.write_text("made-once: tael::known()::table\n")
+            for code, texts in ((1, keeps), (0, free)):
+                for text in texts:
+                    source.write_text(f"namespace tael {{\n{text}\n}}\n")
+                    subprocess.run([COMPILER, "-std=c++20", "-fPIC", "-O2", "-c", source, "-o", output], check=True)
+                    done = subprocess.run(script, capture_output=True, text=True)
+                    self.assertEqual(done.returncode, code, text + done.stdout)
+
+    def test_a_named_constant_is_allowed(self):
+        table = "0000000000000008 l     O .bss\t0000000000000001 tael::known()::table\n"
+        self.assertEqual(list(check_state.writable(table)), ["tael::known()::table"])
+        self.assertEqual(check_state.named("base:\nmade-once: tael::known()::table\n"), {"tael::known()::table"})
 
 
 class Scripts(unittest.TestCase):

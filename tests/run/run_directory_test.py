@@ -169,6 +169,21 @@ class RunDirectory(ProgramTest):
         self.assertEqual(done.err if ranks is None else "", "")
         return json.loads(done.out)
 
+    def test_the_yardstick_is_fitted_on_the_very_text_or_not_at_all(self):
+        kept = (self.folder / "train.h5").read_bytes()
+        self.addCleanup((self.folder / "train.h5").write_bytes, kept)
+        self.assertIn("order1_bits_per_byte", self.evaluate(self.run_.path))
+        (self.folder / "other.txt").write_bytes(b"another text altogether, " * 400)
+        done = self.command("data", "prepare", "--out", "other.h5", "other.txt")
+        self.assertEqual(done.code, 0, str(done))
+        for content in ((self.folder / "other.h5").read_bytes(), kept[:-1], None):
+            (self.folder / "train.h5").unlink()
+            if content is not None:
+                (self.folder / "train.h5").write_bytes(content)
+            self.assertEqual(set(self.evaluate(self.run_.path)), {"loss", "ppl", "bits_per_byte", "tokens"})
+            if content is None:
+                (self.folder / "train.h5").write_bytes(kept)
+
     def test_eval_says_what_the_run_said(self):
         run, last = self.run_, self.run_.metrics("eval")[-1]
         result = self.evaluate(run.path)

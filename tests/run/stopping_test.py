@@ -228,12 +228,23 @@ class Numbers(ProgramTest):
                               ("model.layers.1.mlp.shared_experts.down_proj.weight", "layer 1"),
                               ("model.layers.1.input_layernorm.weight", "layer 1"),
                               ("model.layers.2.eh_proj.weight", "MTP module 1"),
+                              ("model.layers.2.shared_head.norm.weight", "MTP module 1"),
+                              ("model.embed_tokens.weight", "the embedding"),
                               ("model.norm.weight", "the final norm"),
                               ("lm_head.weight", "the output head")):
             for ranks in (None, 2) if place == "layer 1" else (None,):
+                # Of the embedding a row that every sample has.
+                first = ord("a") * 32 if place == "the embedding" else 3
                 with self.subTest(tensor, ranks=ranks):
                     self.fails(rf"step 1: the loss is not finite: rank 0, first in {place}", ranks,
-                               [self.planted(tensor, 3, nan)])
+                               [self.planted(tensor, first, nan)])
+
+    def test_a_gate_bias_that_is_no_number_is_not_passed_over(self):
+        self.healthy = self.train()
+        run = self.train(changes=[self.planted("model.layers.1.mlp.gate.e_score_correction_bias", 2, [float("nan")])])
+        for line in run.metrics("step"):
+            self.assertIsNone(line["moe/bias_abs_max"])
+            self.assertIn("moe/bias_abs_max", line["nonfinite"])
 
     def test_a_number_that_only_one_rank_meets(self):
         self.healthy = self.train()

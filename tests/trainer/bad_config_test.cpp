@@ -116,7 +116,8 @@ TEST(BadConfig, Texts) {
       {"defaults: models/deepseek_v3_tiny",
        "78: t.yaml:1:11: defaults: expected a list of file names, got models/deepseek_v3_tiny"},
       {"defaults: [models/deepseek_v5]",
-       "78: t.yaml:1:12: defaults: there is no file \"models/deepseek_v5\" or models/deepseek_v5.yaml"},
+       "78: t.yaml:1:12: defaults: there is no file \"models/deepseek_v5\" or models/deepseek_v5.yaml; "
+       "the nearest is models/deepseek_v2"},
       {"model: {preset: deepsek_v3}",
        "78: t.yaml:1:17: model.preset: there is no preset deepsek_v3; the nearest is deepseek_v3"},
       {"model: {preset: ../models/deepseek_v3}",
@@ -189,6 +190,13 @@ TEST(BadConfig, ModelsThatCannotBe) {
       {"model.rope_scaling={type: yarn, factor: 2, original_max_position_embeddings: 64, mscale_all_dim: 1}",
        "78: command line: model.rope_scaling: expected mscale above 0 beside mscale_all_dim (the released code and "
        "transformers differ without it), got a map"},
+      {"model.rope_scaling={type: yarn, factor: 2, original_max_position_embeddings: 64, mscale: 0.7}",
+       "78: command line: model.rope_scaling: expected mscale_all_dim above 0 beside mscale (the released code and "
+       "transformers differ without it), got a map"},
+      {"model.rope_scaling={type: yarn, factor: 2, original_max_position_embeddings: 64, mscale: 0}",
+       "78: command line: model.rope_scaling: expected mscale above 0 beside mscale_all_dim (the released code and "
+       "transformers differ without it), got a map"},
+      {"schema=\"1\"", "78: command line: schema: expected 1 (the only version of this language), got \"1\""},
       {"model.rope_scaling={type: yarn, factr: 2}",
        "78: command line: model.rope_scaling: expected only known names in it, got factr; the nearest known one is "
        "factor"},

@@ -407,6 +407,53 @@ TEST(Config, Transformers5SpellingOfTheRotation) {
   EXPECT_EQ(fields.shape.rope_theta, 50000);
 }
 
+// rope_scaling and rope_parameters are two places for one thing: null says nothing, and they may not differ.
+TEST(Config, TwoPlacesForTheRotationAgree) {
+  const std::string yarn =
+      "{\"type\": \"yarn\", \"factor\": 40, \"original_max_position_embeddings\": 4096, \"beta_fast\": 32, "
+      "\"beta_slow\": 1, \"mscale\": 1.0, \"mscale_all_dim\": 1.0}";
+  const auto with = [&](const std::string& more) {
+    std::string json = kReleasedJson;
+    json.replace(json.find("{") + 1, 0, more);
+    Reading reading;
+    return read_model_json(json, "config.json", reading).shape;
+  };
+  const ModelShape released = with("");
+  ASSERT_TRUE(released.rope_scaling.has_value());
+  EXPECT_EQ(with("\"rope_parameters\": null,").rope_scaling, released.rope_scaling);
+  const std::string differs =
+      "78: config.json:1:21: rope_parameters: says another scaling than rope_scaling; give one of the two";
+  for (const std::string other : {"{\"rope_type\": \"default\", \"rope_theta\": 10000}",
+                                  "{\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 4096}"})
+    EXPECT_EQ(refusal([&] { with("\"rope_parameters\": " + other + ","); }), differs);
+  std::string both = yarn;
+  both.insert(both.size() - 1, ", \"rope_theta\": 10000");
+  EXPECT_EQ(with("\"rope_parameters\": " + both + ",").rope_scaling, released.rope_scaling);
+  // Of a model without scaling it may hold nothing but the base.
+  std::string plain = kReleasedJson;
+  const size_t at = plain.find("\"rope_scaling\"");
+  plain.replace(at, 14, "\"id2label\"");
+  plain.replace(plain.find("\"rope_theta\": 10000"), 19, "\"rope_parameters\": {\"rope_theta\": 50000}");
+  Reading reading;
+  const ModelShape shape = read_model_json(plain, "config.json", reading).shape;
+  EXPECT_FALSE(shape.rope_scaling.has_value());
+  EXPECT_EQ(shape.rope_theta, 50000);
+}
+
+TEST(Config, VersionThreeHasItsClassesDefaults) {
+  const LoadedConfig loaded = load(
+      "model: {vocab_size: 259, hidden_size: 8, intermediate_size: 8, moe_intermediate_size: 8, num_hidden_layers: 2, "
+      "num_attention_heads: 2, q_lora_rank: null, kv_lora_rank: 4, qk_nope_head_dim: 4, qk_rope_head_dim: 2, "
+      "v_head_dim: 4, n_routed_experts: 16, num_experts_per_tok: 2}");
+  const ModelShape& shape = loaded.config.model.shape;
+  EXPECT_EQ(shape.n_shared_experts, 1);
+  EXPECT_EQ(shape.n_group, 8);
+  EXPECT_EQ(shape.topk_group, 4);
+  EXPECT_EQ(shape.routed_scaling_factor, 2.5);
+  EXPECT_EQ(shape.first_k_dense_replace, 2);  // 3, of 2 layers
+  EXPECT_TRUE(shape.norm_topk_prob);
+}
+
 TEST(Config, VersionTwoHasItsOwnDefaults) {
   const LoadedConfig loaded = load(
       "model: {model_type: deepseek_v2, vocab_size: 259, hidden_size: 8, intermediate_size: 8, moe_intermediate_size: "

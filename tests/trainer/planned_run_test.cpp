@@ -53,8 +53,9 @@ TEST(PlannedRun, MustFitTheNodeThatIsNamed) {
       load_config_text(kModel, "test.yaml", {"data.train=[" + shard + "]", "cluster.threads_per_rank=1"}, {});
   const std::unique_ptr<Comm> planned = make_comm_planned(1, 4);
   const size_t needed = 4 * tael::Run(loaded, *planned).reserved_bytes();
-  EXPECT_NO_THROW(tael::Run(loaded, *planned, 2 * needed));
-  const std::string refusal = error_of(Exit::bad_config, [&] { tael::Run(loaded, *planned, needed / 2); });
+  EXPECT_NO_THROW(tael::Run(loaded, *planned, monotonic_time(), process_start(), 2 * needed));
+  const std::string refusal =
+      error_of(Exit::bad_config, [&] { tael::Run(loaded, *planned, monotonic_time(), process_start(), needed / 2); });
   EXPECT_NE(refusal.find("4 ranks on a host need"), std::string::npos) << refusal;
 }
 

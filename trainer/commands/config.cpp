@@ -7,6 +7,7 @@
 #include "base/json.hpp"
 #include "model/param_table.hpp"
 #include "trainer/config_rules.hpp"
+#include "trainer/console.hpp"
 
 namespace tael {
 
@@ -17,16 +18,6 @@ constexpr size_t kColumns = 110;
 bool is_model_alone(const LoadedConfig& loaded) {
   return std::all_of(loaded.reading.origins.begin(), loaded.reading.origins.end(),
                      [](const auto& entry) { return entry.first.starts_with("model.") || entry.first == "schema"; });
-}
-
-std::string with_commas(int64_t number) {
-  const std::string digits = std::to_string(number);
-  std::string text;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
-    text += digits[i];
-  }
-  return text;
 }
 
 std::string as_json(const std::vector<WrittenField>& fields, const ParamCounts& counts) {
@@ -65,8 +56,8 @@ std::string config_show(const ConfigShowOptions& options) {
   if (!changed.empty()) text += "# differs from the defaults, which stand in parentheses:\n";
   for (const std::string& line : changed) text += "#   " + line + "\n";
   text += fmt::format("# parameters: {} (gate biases {}), at work for a token {}, {} without the input table, MTP {}\n",
-                      with_commas(counts.total), with_commas(counts.gate_biases), with_commas(counts.active),
-                      with_commas(counts.active_without_input_table), with_commas(counts.mtp));
+                      grouped(counts.total), grouped(counts.gate_biases), grouped(counts.active),
+                      grouped(counts.active_without_input_table), grouped(counts.mtp));
   return text;
 }
 

@@ -14,6 +14,7 @@
 #include "trainer/console.hpp"
 #include "trainer/evaluate.hpp"
 #include "trainer/execution.hpp"
+#include "trainer/run_directory.hpp"
 
 namespace tael {
 
@@ -23,7 +24,7 @@ namespace {
 struct Trained {
   std::optional<int64_t> seq_length;
   bool document_mask = false;
-  std::vector<std::string> train_shards;
+  std::vector<std::string> train_shards, digests;
 };
 
 Trained training_of(const EvalOptions& options) {
@@ -33,19 +34,27 @@ Trained training_of(const EvalOptions& options) {
   const LoadedConfig loaded = load_config(config, {}, options.search);
   trained.seq_length = loaded.config.training.seq_length;
   trained.document_mask = loaded.config.data.document_mask;
+  const auto digests = read_data_digests(options.model);
+  if (!digests || digests->size() != loaded.config.data.train.size()) return trained;
+  trained.digests = *digests;
   for (const DataSource& source : loaded.config.data.train) trained.train_shards.push_back(source.path);
   return trained;
 }
 
-// The yardstick for a model of bytes, where its training text is still there.
+// The yardstick for a model of bytes, where the very text that it was trained on is still there and whole.
 std::optional<double> order1_bits_per_byte(const Trained& trained, const std::vector<TokenShard>& shards) {
   if (trained.train_shards.empty() || tokenizer_of(shards) != ByteTokenizer::kName) return std::nullopt;
-  for (const std::string& path : trained.train_shards)
-    if (!path_exists(path)) return std::nullopt;
-  const std::vector<TokenShard> train = open_shards(trained.train_shards, ShardVerify::all);
-  if (tokenizer_of(train) != ByteTokenizer::kName) return std::nullopt;
   Order1Model model;
-  for (const TokenShard& shard : train) model.fit(shard);
+  try {
+    const std::vector<TokenShard> train = open_shards(trained.train_shards, ShardVerify::all);
+    for (size_t i = 0; i < train.size(); ++i) {
+      if (to_hex(train[i].info().digest) != trained.digests[i]) return std::nullopt;
+      model.fit(train[i]);
+    }
+    if (tokenizer_of(train) != ByteTokenizer::kName) return std::nullopt;
+  } catch (const Error&) {
+    return std::nullopt;  // gone, or damaged: nothing that the evaluation needs
+  }
   Order1Score total;
   for (const TokenShard& shard : shards) {
     const Order1Score score = model.score(shard);

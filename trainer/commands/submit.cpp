@@ -275,7 +275,7 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   const std::optional<int64_t> threads = loaded.config.cluster.threads_per_rank;
   const NodeMemory memory = node_memory(request, nodes, threads);
   const std::unique_ptr<Comm> world = make_comm_planned(static_cast<int>(nodes.count), static_cast<int>(nodes.ranks));
-  Run run(loaded, *world, memory.bytes);
+  Run run(loaded, *world, monotonic_time(), process_start(), memory.bytes);
   const Prediction prediction = predict(run, nodes);
 
   const std::string here = std::filesystem::current_path().string();

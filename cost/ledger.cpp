@@ -1,0 +1,178 @@
+#include "cost/ledger.hpp"
+
+#include <ctime>
+
+#include "base/json.hpp"
+
+namespace tael {
+
+namespace {
+
+std::string utc_now() {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  std::tm utc{};
+  gmtime_r(&t.tv_sec, &utc);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
+                     utc.tm_hour, utc.tm_min, utc.tm_sec, t.tv_nsec / 1'000'000);
+}
+
+// Steps, and what belongs to a step: thrown away with it.
+constexpr bool goes_with_steps(CostKind kind) { return kind != CostKind::startup && kind != CostKind::lost; }
+
+LedgerLine read_line(const Json& json) {
+  LedgerLine line;
+  line.time = json.at("t").as_string();
+  line.attempt = json.at("attempt").as_int();
+  line.step = json.at("step").as_int();
+  line.tokens = json.at("tokens").as_int();
+  line.kind = json.at("kind").as_string();
+  line.ranks = json.at("ranks").as_int();
+  line.wall_seconds = json.at("wall_s").as_double();
+  for (const JsonMember& entry : json.at("device_s").members()) {
+    CostKind kind{};
+    if (!cost_kind_from_name(entry.key, kind)) entry.value.fail_here("{} is no kind of cost", entry.key);
+    line.device_seconds[kind] = entry.value.as_double();
+  }
+  line.unaccounted_seconds = json.at("unaccounted_s").as_double();
+  if (const Json* predicted = json.find("predicted_s")) line.predicted_seconds = predicted->as_double();
+  return line;
+}
+
+}  // namespace
+
+std::vector<LedgerLine> read_ledger(const std::string& path) {
+  std::vector<LedgerLine> lines;
+  if (!path_exists(path)) return lines;
+  const std::string text = read_file(path, uint64_t{4} << 30, Exit::bad_data);
+  int64_t number = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = text.find('\n', at);
+    ++number;
+    if (end == std::string::npos) break;  // torn
+    const std::string_view line = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    // A torn line that a later attempt ended was never booked: the brace that ends an object comes behind this member.
+    if (line.find("\"unaccounted_s\"") == std::string_view::npos || line.back() != '}') continue;
+    lines.push_back(read_line(JsonDocument::parse(line, path, {.first_line = number}).root()));
+  }
+  return lines;
+}
+
+LedgerTotals totals_of(const std::vector<LedgerLine>& lines) {
+  LedgerTotals totals;
+  for (const LedgerLine& line : lines) {
+    totals.device_seconds += line.device_seconds;
+    totals.unaccounted_seconds += line.unaccounted_seconds;
+  }
+  return totals;
+}
+
+CostSeconds lost_by_restart(const std::vector<LedgerLine>& lines, int64_t step) {
+  std::vector<const LedgerLine*> standing;
+  for (const LedgerLine& line : lines) {
+    if (line.kind == "restart") {
+      std::erase_if(standing, [&](const LedgerLine* earlier) { return earlier->step > line.step; });
+    } else {
+      standing.push_back(&line);
+    }
+  }
+  CostSeconds move;
+  for (const LedgerLine* line : standing) {
+    if (line->step <= step) continue;
+    for (size_t k = 0; k < kCostKinds; ++k) {
+      if (!goes_with_steps(static_cast<CostKind>(k))) continue;
+      move.of[k] -= line->device_seconds.of[k];
+      move[CostKind::lost] += line->device_seconds.of[k];
+    }
+  }
+  return move;
+}
+
+Ledger::Ledger(const std::string& path, const Attempt& attempt, const CostClock& clock)
+    : attempt_(attempt), clock_(clock), last_line_(attempt.began) {
+  before_ = totals_of(read_ledger(path));
+  file_ = open_to_append(path, size_);
+}
+
+void Ledger::append(const LedgerLine& line) {
+  JsonWriter json;
+  json.begin_object().field("t", line.time).field("attempt", line.attempt).field("step", line.step);
+  json.field("tokens", line.tokens).field("kind", line.kind).field("ranks", line.ranks);
+  json.field("wall_s", line.wall_seconds).key("device_s").begin_object();
+  for (size_t k = 0; k < kCostKinds; ++k)
+    if (line.device_seconds.of[k] != 0) json.field(name_of(static_cast<CostKind>(k)), line.device_seconds.of[k]);
+  json.end_object().field("unaccounted_s", line.unaccounted_seconds);
+  if (line.predicted_seconds) json.field("predicted_s", *line.predicted_seconds);
+  const std::string text = json.end_object().text() + "\n";
+  file_.write_at(size_, text.data(), text.size());
+  size_ += text.size();
+}
+
+void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
+                  std::optional<double> predicted) {
+  const std::lock_guard lock(mutex_);
+  const double now = clock_.now(), wall = now - attempt_.began;
+  const double unaccounted = attempt_.ranks * wall - spent.sum();
+  append({.time = utc_now(),
+          .attempt = attempt_.number,
+          .step = step,
+          .tokens = tokens,
+          .kind = kind,
+          .ranks = attempt_.ranks,
+          .wall_seconds = wall,
+          .device_seconds = spent - booked_,
+          .unaccounted_seconds = unaccounted - unaccounted_,
+          .predicted_seconds = predicted});
+  booked_ = spent;
+  unaccounted_ = unaccounted;
+  last_line_ = now;
+  step_ = step;
+  tokens_ = tokens;
+}
+
+void Ledger::book_restart(int64_t step, const CostSeconds& move) {
+  const std::lock_guard lock(mutex_);
+  moved_ += move;
+  append({.time = utc_now(),
+          .attempt = attempt_.number,
+          .step = step,
+          .tokens = tokens_,
+          .kind = "restart",
+          .ranks = attempt_.ranks,
+          .wall_seconds = last_line_ - attempt_.began,
+          .device_seconds = move,
+          .unaccounted_seconds = 0,
+          .predicted_seconds = std::nullopt});
+}
+
+void Ledger::beat(double seconds) {
+  const std::lock_guard lock(mutex_);
+  const double now = clock_.now();
+  if (now - last_line_ < seconds) return;
+  CostSeconds since;
+  since[clock_.current()] = attempt_.ranks * (now - last_line_);
+  append({.time = utc_now(),
+          .attempt = attempt_.number,
+          .step = step_ + 1,  // the step that is worked on
+          .tokens = tokens_,
+          .kind = "beat",
+          .ranks = attempt_.ranks,
+          .wall_seconds = now - attempt_.began,
+          .device_seconds = since,
+          .unaccounted_seconds = 0,
+          .predicted_seconds = std::nullopt});
+  booked_ += since;
+  last_line_ = now;
+}
+
+LedgerTotals Ledger::totals() const {
+  const std::lock_guard lock(mutex_);
+  LedgerTotals all = before_;
+  all.device_seconds += booked_;
+  all.device_seconds += moved_;
+  all.unaccounted_seconds += unaccounted_;
+  return all;
+}
+
+}  // namespace tael

@@ -1,0 +1,90 @@
+// RUN/ledger.jsonl: where every device-second went. Append only, one object a line; the figures of all lines, summed,
+// are what the run has cost.
+//
+// A line: {"t", "attempt", "step", "tokens", "kind", "ranks", "wall_s", "device_s": {KIND: seconds, ...},
+// "unaccounted_s", "predicted_s"}. `wall_s` is the attempt's wall time so far; device_s is what was spent since the
+// attempt's line before, over all ranks, and may take back from a kind what an earlier line gave it too early.
+// `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start, step, evaluation,
+// checkpoint, beat (a sign of life inside something long, booked to what goes on), restart (moves the work that a
+// restart throws away from its kinds to `lost`), end.
+//
+// Rank 0 alone writes. All failures are Error(io).
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/file.hpp"
+#include "cost/cost_clock.hpp"
+
+namespace tael {
+
+struct LedgerLine {
+  std::string time;  // ISO 8601
+  int64_t attempt = 0, step = 0, tokens = 0;
+  std::string kind;
+  int64_t ranks = 0;
+  double wall_seconds = 0;
+  CostSeconds device_seconds;
+  double unaccounted_seconds = 0;
+  std::optional<double> predicted_seconds;  // device-seconds of a step, before it ran
+
+  double sum() const { return device_seconds.sum() + unaccounted_seconds; }
+};
+
+// All whole lines of a ledger; a torn last one (of an attempt that was killed) is passed over. No file: no lines.
+// Error(bad_data) with file and line for anything else.
+std::vector<LedgerLine> read_ledger(const std::string& path);
+// What the lines say was spent: by kind, and what no kind has.
+struct LedgerTotals {
+  CostSeconds device_seconds;
+  double unaccounted_seconds = 0;
+  double sum() const { return device_seconds.sum() + unaccounted_seconds; }
+};
+LedgerTotals totals_of(const std::vector<LedgerLine>& lines);
+// The move that a restart at `step` makes: everything that later steps took, and that no earlier restart moved, to
+// `lost`. Sums to zero.
+CostSeconds lost_by_restart(const std::vector<LedgerLine>& lines, int64_t step);
+
+class Ledger {
+ public:
+  struct Attempt {
+    int64_t number = 1;
+    int ranks = 1;
+    double began = 0;  // on the clock's scale: the earliest rank's start
+  };
+  // Goes on with the file, or makes it.
+  Ledger(const std::string& path, const Attempt& attempt, const CostClock& clock);
+
+  const LedgerTotals& before() const { return before_; }  // of all earlier attempts
+  // Books all that was spent since the last line. `spent`: by all ranks in this attempt so far.
+  void book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
+            std::optional<double> predicted = std::nullopt);
+  void book_restart(int64_t step, const CostSeconds& move);
+  // From any thread: if the last line is older than `seconds`, books the time since then to what rank 0 does now.
+  void beat(double seconds);
+  LedgerTotals totals() const;  // of all attempts, as far as it is booked
+  double booked() const { return totals().sum(); }
+  void sync() const { file_.sync(); }
+
+ private:
+  void append(const LedgerLine& line);
+
+  const Attempt attempt_;
+  const CostClock& clock_;
+  File file_;
+  uint64_t size_ = 0;
+  LedgerTotals before_;
+
+  mutable std::mutex mutex_;
+  CostSeconds booked_;  // of this attempt
+  CostSeconds moved_;   // by its restart; sums to zero
+  double unaccounted_ = 0;
+  double last_line_ = 0;
+  int64_t step_ = 0, tokens_ = 0;
+};
+
+}  // namespace tael

@@ -1,0 +1,81 @@
+#include "trainer/record.hpp"
+
+#include <unistd.h>
+
+namespace tael {
+
+namespace {
+
+// A killed attempt misses at most this much in the ledger.
+constexpr double kLedgerBeatSeconds = 20;
+
+}  // namespace
+
+Record::Record(const LoadedConfig& loaded, const Environment& environment, const CostClock& clock, double began)
+    : with_tensorboard_(loaded.config.metrics.tensorboard),
+      directory_(loaded.config.run.dir),
+      lock_(RunLock::acquire(directory_.path(), {.attempt = 0,
+                                                 .owner = this_process(environment.job),
+                                                 .ranks = environment.ranks,
+                                                 .hosts = environment.hosts,
+                                                 .began = {},
+                                                 .ended = {},
+                                                 .exit_code = 0,
+                                                 .reason = {}})) {
+  directory_.describe(loaded, environment);
+  ledger_ = std::make_unique<Ledger>(
+      directory_.file("ledger.jsonl"),
+      Ledger::Attempt{.number = lock_.attempt(), .ranks = environment.ranks, .began = began}, clock);
+  beats_ = std::thread([this] { beat(); });
+}
+
+Record::~Record() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  beats_.join();
+}
+
+void Record::beat() {
+  std::unique_lock lock(mutex_);
+  while (!wake_.wait_for(lock, std::chrono::duration<double>(RunLock::kBeatSeconds), [this] { return stop_; })) {
+    // A full disk is told by whoever must write; a sign of life that fails is only missed.
+    const auto attempt = [](const auto& write) {
+      try {
+        write();
+      } catch (const Error&) {
+      }
+    };
+    attempt([&] { lock_.beat(); });
+    attempt([&] { ledger_->beat(kLedgerBeatSeconds); });
+  }
+}
+
+void Record::begin_at(int64_t step) {
+  metrics_.emplace(directory_.file("metrics.jsonl"), attempt());
+  if (!with_tensorboard_) return;
+  make_directories(directory_.file("tb"));
+  tensorboard_.emplace(TensorboardOptions{.directory = directory_.file("tb"),
+                                          .host = host_name(),
+                                          .process = getpid(),
+                                          .wall_time = seconds(Clock::now()),
+                                          .attempt = attempt(),
+                                          .first_step = step + 1});
+}
+
+void Record::end(int64_t step, int64_t tokens, std::string_view state) {
+  if (metrics_) {
+    metrics_->write_end(step, tokens, state, Clock::now());
+    metrics_->sync();
+  }
+  ledger_->sync();
+}
+
+void Record::release(int exit_code, std::string_view reason) {
+  const std::lock_guard lock(mutex_);  // no beat meanwhile
+  lock_.release(exit_code, reason);
+}
+
+}  // namespace tael

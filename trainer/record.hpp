@@ -1,0 +1,76 @@
+// What rank 0 writes while a run goes on, and the thread that says meanwhile that it lives. Made when everything else is
+// ready: it takes the run directory's lock.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "checkpoint/store.hpp"
+#include "cost/ledger.hpp"
+#include "trainer/metrics.hpp"
+#include "trainer/run_directory.hpp"
+#include "trainer/run_lock.hpp"
+#include "trainer/tensorboard.hpp"
+
+namespace tael {
+
+class Record {
+ public:
+  // `began`: on the clock's scale, the earliest rank's start. The clock outlives the record. Error(locked), Error(io).
+  Record(const LoadedConfig& loaded, const Environment& environment, const CostClock& clock, double began);
+  ~Record();
+  Record(const Record&) = delete;
+
+  int64_t attempt() const { return lock_.attempt(); }
+  const std::string& lock_note() const { return lock_.note(); }
+  bool owned() const { return lock_.owned(); }
+  const RunDirectory& directory() const { return directory_; }
+  Ledger& ledger() const { return *ledger_; }
+
+  // Where the attempt begins is known: opens what shows steps. `step`: the last one done.
+  void begin_at(int64_t step);
+
+  template <class Report>
+  void write(const Report& report) {
+    const Clock::time_point now = Clock::now();
+    metrics_->write(report, now);
+    if (!tensorboard_) return;
+    report.visit([&](const char* name, auto value) {
+      tensorboard_->scalar(name, report.step, seconds(now), static_cast<double>(value));
+    });
+    tensorboard_->flush();
+  }
+  // Nothing before begin_at.
+  void event(int64_t step, int64_t tokens, std::string_view text) {
+    if (metrics_) metrics_->write_event(step, tokens, text, Clock::now());
+  }
+  void status(const RunStatus& status) const { write_status(directory_.file("status.json"), status, Clock::now()); }
+  // The last line of the attempt's metrics; all of it on the disk.
+  void end(int64_t step, int64_t tokens, std::string_view state);
+  // Frees the directory.
+  void release(int exit_code, std::string_view reason);
+
+ private:
+  static double seconds(Clock::time_point time) {
+    return std::chrono::duration<double>(time.time_since_epoch()).count();
+  }
+  void beat();
+
+  const bool with_tensorboard_;
+  RunDirectory directory_;
+  RunLock lock_;
+  std::unique_ptr<Ledger> ledger_;
+  std::optional<MetricsFile> metrics_;
+  std::optional<Tensorboard> tensorboard_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stop_ = false;
+  std::thread beats_;  // last: it uses lock and ledger
+};
+
+}  // namespace tael

@@ -1,0 +1,37 @@
+// Going on where a checkpoint ends: whether it can be, what was changed meanwhile, and what a checkpoint must know.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/checkpoint.hpp"
+#include "trainer/assemble.hpp"
+#include "trainer/step.hpp"
+
+namespace tael {
+
+// The files that travel in a checkpoint.
+inline constexpr const char* kConfigText = "config.yaml";  // resolved
+inline constexpr const char* kModelText = "config.json";   // as Hugging Face has it
+
+// The identity of the data: the digests of shards, in order.
+std::vector<std::string> data_digests(const std::vector<TokenShard>& shards);
+// What is saved beside the tensors. `ledger` by kind: what the run has cost until now.
+RunState run_state(const Run& run, const Progress& progress, int64_t attempt, const CostSeconds& ledger);
+std::vector<std::pair<std::string, std::string>> checkpoint_texts(const LoadedConfig& loaded);
+
+// Error(bad_config) naming the key where the run cannot go on from this state: another model, tokenizer, seed, data,
+// number of lanes or segments.
+void require_same_run(const Checkpoint& checkpoint, const Run& run);
+// Keys whose values differ from those under which the checkpoint was made: its value, then ours.
+std::vector<FieldDifference> changed_since(const Checkpoint& checkpoint, const LoadedConfig& loaded);
+
+// Fills the run's arrays. Error(bad_data) when the checkpoint is damaged or holds another model.
+Progress restore(const Checkpoint& checkpoint, Run& run);
+
+// `reduction_segments: auto` on resume: what the checkpoint has. Nothing to do when it is given.
+void adopt_segments(const RunState& state, LoadedConfig& loaded);
+
+}  // namespace tael

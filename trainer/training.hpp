@@ -1,0 +1,97 @@
+// The life of a run on all ranks, from what is on the disk to its exit code: where it begins, its steps, evaluations and
+// checkpoints, what it spends, and the ways it ends.
+#pragma once
+
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/saver.hpp"
+#include "cost/budget.hpp"
+#include "trainer/assemble.hpp"
+#include "trainer/console.hpp"
+#include "trainer/record.hpp"
+#include "trainer/resume.hpp"
+#include "trainer/step.hpp"
+
+namespace tael {
+
+struct TrainingSetup {
+  std::vector<std::string> command;                  // as it was typed, for env.json
+  std::string job;                                   // the scheduler's number of it
+  std::optional<std::string> branch_from;            // a checkpoint that a new run starts from
+  bool in_existing_run = false;                      // the run directory was there
+  const volatile std::sig_atomic_t* stop = nullptr;  // a signal asks to stop after the step
+  // What a step takes, in seconds, before the first was measured; nothing: from its FLOPs and the measured peak.
+  std::optional<double> predicted_step_seconds = std::nullopt;
+};
+
+class Training {
+ public:
+  // `console` on rank 0, else nullptr. All outlive the training.
+  Training(Run& run, const TrainingSetup& setup, Console* console);
+
+  // Collective. 0: all steps are done; 75: stopped on request, 76: the budget is used up, each with a complete
+  // checkpoint. Throws Error otherwise.
+  Exit operator()();
+
+ private:
+  enum class Ending : uint8_t { steps_done, stop_asked, budget_used };
+
+  // Where it begins.
+  void check_budget_of_a_new_run();
+  void take_directory();
+  void choose_beginning();
+  bool resume_from(const std::string& path);
+  void start_ledger();
+  void prepare_saver();
+
+  // Between two steps: what all ranks decide together.
+  struct Border {
+    bool stop = false, over_budget = false, dislodged = false;
+    CostSeconds spent;  // by all ranks in this attempt
+  };
+  Border border(bool last);
+  Ending loop();
+  void finish_report(StepReport& report, double seconds, const Border& border);
+  bool evaluation_due(int64_t step) const;
+  void evaluate_now();
+  void save_if_due();
+  void tell(const SaveResult& result);
+  void save_last();
+  void write_model();
+  Exit end(Ending ending);
+  void record_failure(const Error& error);
+  void report_status(const char* state);
+
+  double spent_before() const;
+  double spent_now() const;  // device-seconds of all attempts, as rank 0 knows it
+  double seconds_left() const { return step_seconds_ * static_cast<double>(run_.steps - progress_.step); }
+  int64_t tokens() const { return progress_.tokens(run_.config); }
+  void say(std::string_view name, const std::string& text) const {
+    if (console_ != nullptr) console_->fact(name, text);
+  }
+  void warn(const std::string& text);
+
+  Run& run_;
+  const TrainingSetup setup_;
+  Console* const console_;
+  std::optional<Record> record_;
+  std::unique_ptr<CheckpointSaver> saver_;
+  CheckpointStore store_;
+  Budget budget_;
+  Progress progress_;
+  int64_t attempt_ = 0;
+  double began_ = 0;         // of the earliest rank, on this rank's clock
+  double peak_ = 0;          // FLOP/s of a rank
+  double step_seconds_ = 0;  // smoothed
+  bool peak_doubted_ = false;
+  int64_t saved_step_ = -1;    // of the newest checkpoint
+  int failed_saves_ = 0;       // in a row
+  CostSeconds spent_at_step_;  // by all ranks when the last step began
+  double status_at_ = 0;       // when status.json was last written
+};
+
+}  // namespace tael
