@@ -4,8 +4,8 @@
     eval "$(scripts/testbed slurm start)"
     tests/run/slurm_drill.py build/tael SCRATCH [--seconds 240] [--seed 9] [--stand-in tests/run/train_stand_in.py]
 
-Two nodes of two ranks train the quickstart's model. USR1 goes to the batch shell at two seeded times, about --seconds
-after an attempt's first step. Checked: each attempt but the last ends with 75 and comes back by itself; all attempts
+Two nodes of two ranks train the quickstart's model for about three times --seconds. USR1 goes to the batch shell at two
+seeded instants, near a third and two thirds of the steps and anywhere inside a step. Checked: each attempt but the last ends with 75 and comes back by itself; all attempts
 together trained every step; weights and losses equal those of an uninterrupted run outside Slurm in every bit; the
 ledger's device-seconds are sacct's elapsed time x ranks within 1%. (Not in a ledger: mpirun takes two seconds to leave
 after a code other than 0, and sacct counts whole seconds. Below ten minutes in all, three seconds an attempt are allowed.) SCRATCH must be a directory that all nodes see.
@@ -91,7 +91,7 @@ class Drill:
         else:
             self.mpirun(self.scratch / "calibration", 30)
             times = sorted(line["perf/step_ms"] for line in lines_of(self.scratch / "calibration/metrics.jsonl")
-                           if line["kind"] == "step")
+                           if line["kind"] == "step" and line["step"] > 10)
             step_ms = times[len(times) // 2]
         steps = int(3 * self.options.seconds * 1e3 / step_ms)
         say(f"a step takes {step_ms:.0f} ms: {steps} steps")
@@ -110,12 +110,14 @@ class Drill:
         say(f"job {job.number} is queued")
         return job
 
-    def has_stepped(self, attempt):
-        return any(line["attempt"] == attempt and line["kind"] == "step" for line in lines_of(self.run / "ledger.jsonl"))
+    def has_reached(self, attempt, step):
+        return any(line["attempt"] == attempt and line["kind"] == "step" and line["step"] >= step
+                   for line in lines_of(self.run / "ledger.jsonl"))
 
-    def interrupt(self, job, attempt, delay):
-        job.wait(f"attempt {attempt}", lambda facts: facts["JobState"] == "RUNNING" and self.has_stepped(attempt), 300)
-        say(f"attempt {attempt} trains; USR1 in {delay:.1f} s")
+    def interrupt(self, job, attempt, step, delay):
+        job.wait(f"attempt {attempt}", lambda facts: facts["JobState"] == "RUNNING" and self.has_reached(attempt, step),
+                 300 + 10 * self.options.seconds)
+        say(f"attempt {attempt} has done step {step}; USR1 in {delay:.2f} s")
         time.sleep(delay)
         if job.facts()["JobState"] != "RUNNING":
             sys.exit(f"the job was not running any more: too few steps\n{job.output()}")
@@ -136,7 +138,7 @@ class Drill:
         job = self.submit(steps)
         seeded = random.Random(self.options.seed)
         for attempt in (1, 2):
-            self.interrupt(job, attempt, self.options.seconds * seeded.uniform(0.8, 1.0))
+            self.interrupt(job, attempt, int(steps * (attempt / 3 + seeded.uniform(-0.05, 0.05))), seeded.uniform(0, 1))
         job.wait("the end", lambda facts: facts["JobState"] == "COMPLETED", 10 * self.options.seconds + 300)
         say("the job has completed")
         self.check(job, steps)
