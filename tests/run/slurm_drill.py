@@ -5,10 +5,11 @@
     tests/run/slurm_drill.py build/tael SCRATCH [--seconds 240] [--seed 9] [--stand-in tests/run/train_stand_in.py]
 
 Two nodes of two ranks train the quickstart's model for about three times --seconds. USR1 goes to the batch shell at two
-seeded instants, near a third and two thirds of the steps and anywhere inside a step. Checked: each attempt but the last ends with 75 and comes back by itself; all attempts
-together trained every step; weights and losses equal those of an uninterrupted run outside Slurm in every bit; the
-ledger's device-seconds are sacct's elapsed time x ranks within 1%. (Not in a ledger: mpirun takes two seconds to leave
-after a code other than 0, and sacct counts whole seconds. Below ten minutes in all, three seconds an attempt are allowed.) SCRATCH must be a directory that all nodes see.
+seeded instants, near a third and two thirds of the steps and anywhere inside a step. Checked: each attempt but the last
+comes back by itself; all attempts together trained every step; weights and losses equal those of an uninterrupted run
+outside Slurm in every bit; the ledger's device-seconds are sacct's elapsed time x ranks within 1%. (Not in a ledger:
+mpirun takes two seconds to leave after a code other than 0, and sacct counts whole seconds. Below ten minutes in all,
+three seconds an attempt are allowed.) SCRATCH must be a directory that all nodes see.
 """
 import argparse
 import glob
