@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <filesystem>
 
 #include "base/json.hpp"
 
@@ -12,6 +13,14 @@ std::string Origin::str() const {
   if (!source) return "default";
   if (line == 0) return *source;
   return fmt::format("{}:{}:{}", *source, line, column);
+}
+
+std::string Origin::file_line() const {
+  if (!source || line == 0) return str();
+  std::error_code error;
+  const std::string here = std::filesystem::current_path(error).string() + "/";
+  const bool below = !error && source->starts_with(here);
+  return fmt::format("{}:{}", below ? source->substr(here.size()) : *source, line);
 }
 
 const ConfigNode* ConfigNode::find(std::string_view key) const {

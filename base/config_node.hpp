@@ -22,13 +22,15 @@ struct Origin {
   std::shared_ptr<const std::string> source;  // a file's name or "command line"; nullptr: nowhere, a default
   int line = 0, column = 0;                   // from 1; 0 where the source has no lines
 
-  std::string str() const;  // "a.yaml:3:7", "command line", "default"
+  std::string str() const;        // "a.yaml:3:7", "command line", "default"
+  std::string file_line() const;  // "a.yaml:3", with a path below the working directory written from there
 };
 
 struct ConfigNode {
   enum class Kind : uint8_t { null, scalar, list, map };
   Kind kind = Kind::null;
   bool quoted = false;            // the scalar stood in quotes: text, never a number
+  bool partial = false;           // a list whose null elements were not given (base/key_names.hpp)
   std::string scalar;             // its text, for kind scalar
   std::vector<ConfigNode> keys;   // scalars, beside `items`, for kind map
   std::vector<ConfigNode> items;  // elements of a list, values of a map

@@ -65,6 +65,7 @@ struct Real {  // a finite decimal number: 3e-4
 
 struct Boolean {
   std::string expected() const { return "true or false"; }
+  std::vector<std::string> choices() const { return {"true", "false"}; }
   void read(const ConfigNode& node, bool& value) const;
   ConfigNode write(bool value) const { return ConfigNode::plain(value ? "true" : "false"); }
 };
@@ -130,6 +131,11 @@ struct Choice {
     return all;
   }
   std::string expected() const { return choice_expected(names()); }
+  std::vector<std::string> choices() const {
+    std::vector<std::string> all;
+    for (const Word<E>& w : words) all.emplace_back(w.word);
+    return all;
+  }
   void read(const ConfigNode& node, E& value) const {
     if (node.is_scalar()) {
       for (const Word<E>& w : words) {
@@ -160,6 +166,13 @@ struct OrWord {
   std::string_view word = "auto";
 
   std::string expected() const { return fmt::format("{} or {}", word, kind.expected()); }
+  std::vector<std::string> choices() const {
+    std::vector<std::string> all = {std::string(word)};
+    if constexpr (requires { kind.choices(); }) {
+      for (std::string& other : kind.choices()) all.push_back(std::move(other));
+    }
+    return all;
+  }
   bool is_word(const ConfigNode& node) const {
     return word == "null" ? node.is_null() : node.is_scalar() && node.scalar == word;
   }
@@ -225,7 +238,9 @@ struct ArrayOf {
   template <class T>
   void read(const ConfigNode& node, std::array<T, N>& values) const {
     if (!node.is_list() || node.items.size() != N) refuse(node, expected());
-    for (size_t i = 0; i < N; ++i) kind.read(node.items[i], values[i]);
+    for (size_t i = 0; i < N; ++i) {
+      if (!node.partial || !node.items[i].is_null()) kind.read(node.items[i], values[i]);
+    }
   }
   template <class T>
   ConfigNode write(const std::array<T, N>& values) const {

@@ -75,19 +75,16 @@ Origin Reading::origin(std::string_view path) const {
   return it == origins.end() ? Origin{} : it->second;
 }
 
+std::string Reading::in_words(std::string_view path) const {
+  const auto other = written.find(path);
+  return other == written.end() ? std::string(path) : fmt::format("{} (written {})", path, other->second);
+}
+
 namespace {
 
 class SchemaMaker final : public FieldVisitor {
  public:
   Schema schema;
-  void alias(const std::string& other, std::string_view name) override {
-    SchemaEntry entry;
-    entry.path = join(path_, other);
-    entry.alias_of = join(path_, name);
-    entry.use = FieldUse::input_only;
-    entry.help = fmt::format("Another name of {}.", name);
-    schema.entries.push_back(std::move(entry));
-  }
 
  protected:
   void leaf(std::string_view name, const FieldAccess& access, std::string_view help, FieldUse use) override {
@@ -95,6 +92,7 @@ class SchemaMaker final : public FieldVisitor {
     entry.path = join(path_, name);
     entry.use = use;
     entry.expected = access.expected();
+    entry.choices = access.choices();
     entry.help = help;
     entry.default_value = access.write();
     schema.entries.push_back(std::move(entry));
@@ -134,27 +132,14 @@ class FieldWriter final : public FieldVisitor {
 };
 
 [[noreturn]] void fail_unknown(const ConfigNode& key, const std::string& here, const Schema& schema) {
-  const std::string_view name = key.scalar;
-  std::vector<std::string_view> siblings, elsewhere;
-  for (const SchemaEntry& entry : schema.entries) {
-    if (!entry.alias_of.empty()) continue;
-    (parent_of(entry.path) == here ? siblings : elsewhere).push_back(entry.path);
+  const std::string path = join(here, key_in_words(key));
+  // A path of the command line where a file has sections.
+  if (schema.find(join(here, key.scalar)) != nullptr) {
+    const size_t dot = key.scalar.find('.');
+    fail_at(key.origin, "{}: unknown key; in a file write {}: {{{}: ...}}", path, key.scalar.substr(0, dot),
+            key.scalar.substr(dot + 1));
   }
-  std::vector<std::string_view> names;
-  for (const std::string_view sibling : siblings) names.push_back(name_of(sibling));
-  const std::string_view near = nearest_of(name, names);
-  std::string nearest = join(here, near);
-  const size_t distance = edit_distance(name.substr(0, 100), near);
-  if (siblings.empty() || distance > std::max<size_t>(1, near.size() / 3)) {
-    // Not a slip of the pen here: perhaps the key stands in the wrong section.
-    for (const std::string_view other : elsewhere) {
-      if (name_of(other) == name) {
-        nearest = other;
-        break;
-      }
-    }
-  }
-  fail_at(key.origin, "{}: unknown key; the nearest known one is {}", join(here, key_in_words(key)), nearest);
+  fail_at(key.origin, "{}: unknown key; {}", path, about_unknown_key(schema, here, key.scalar));
 }
 
 // Every key of the map is known, in the order of the file, before anything is read.
@@ -174,20 +159,19 @@ void check_known(const ConfigNode& map, const std::string& path, const Schema& s
 
 class FieldReaderImpl final : public FieldVisitor {
  public:
-  FieldReaderImpl(const ConfigNode& map, const Schema& schema, std::string path, Reading& reading)
-      : schema_(schema), reading_(reading), path_(std::move(path)), maps_{&map} {}
+  FieldReaderImpl(const RenamedKeys& renamed, std::string path, Reading& reading)
+      : written_(renamed.written), reading_(reading), path_(std::move(path)), maps_{&renamed.root} {}
 
  protected:
   void leaf(std::string_view name, const FieldAccess& access, std::string_view, FieldUse use) override {
     const std::string path = join(path_, name);
-    std::string written = path;
-    const ConfigNode* node = find(name, path, written);
+    const ConfigNode* node = maps_.back()->find(name);
     if (node == nullptr) return;
     try {
       access.read(*node);
     } catch (const BadValue& bad) {
       const Origin& place = bad.origin.source ? bad.origin : node->origin;
-      fail_at(place, "{}: expected {}, got {}", written, bad.expected, bad.got);
+      fail_at(place, "{}: expected {}, got {}", written(path), bad.expected, bad.got);
     }
     if (use == FieldUse::ignored) {
       if (std::find(reading_.ignored.begin(), reading_.ignored.end(), path) == reading_.ignored.end()) {
@@ -195,11 +179,10 @@ class FieldReaderImpl final : public FieldVisitor {
       }
       return;
     }
-    if (written != path) {
-      std::string note = fmt::format("{} is read as {}", written, path);
-      if (std::find(reading_.aliases.begin(), reading_.aliases.end(), note) == reading_.aliases.end()) {
-        reading_.aliases.push_back(std::move(note));
-      }
+    if (const auto other = written_.find(path); other != written_.end()) {
+      reading_.written[path] = other->second;
+    } else {
+      reading_.written.erase(path);
     }
     reading_.origins[path] = node->origin;
   }
@@ -217,9 +200,8 @@ class FieldReaderImpl final : public FieldVisitor {
   }
 
   Given given_of(std::string_view a, std::string_view b) override {
-    std::string written_a = join(path_, a), written_b = join(path_, b);
-    const ConfigNode* first = find(a, written_a, written_a);
-    const ConfigNode* second = find(b, written_b, written_b);
+    const ConfigNode* first = maps_.back()->find(a);
+    const ConfigNode* second = maps_.back()->find(b);
     const bool has_first = first != nullptr && !first->is_null();
     const bool has_second = second != nullptr && !second->is_null();
     if (has_first && has_second) {
@@ -228,36 +210,31 @@ class FieldReaderImpl final : public FieldVisitor {
                   (first->origin.line == second->origin.line && first->origin.column > second->origin.column)
               ? *first
               : *second;
-      fail_at(later.origin, "{} and {} exclude each other; give one of them", written_a, written_b);
+      fail_at(later.origin, "{} and {} exclude each other; give one of them", written(join(path_, a)),
+              written(join(path_, b)));
     }
     if (has_first) {
-      reading_.origins.erase(join(path_, b));
+      forget(join(path_, b));
       return Given::first;
     }
     if (has_second) {
-      reading_.origins.erase(join(path_, a));
+      forget(join(path_, a));
       return Given::second;
     }
     return Given::neither;
   }
 
  private:
-  // The node of a field under its own name or another program's; `written` becomes the path that was used.
-  const ConfigNode* find(std::string_view name, const std::string& path, std::string& written) const {
-    const std::string own = path;
-    const ConfigNode* found = maps_.back()->find(name);
-    for (const SchemaEntry& entry : schema_.entries) {
-      if (entry.alias_of != own) continue;
-      const ConfigNode* other = maps_.back()->find(name_of(entry.path));
-      if (other == nullptr) continue;
-      if (found != nullptr) fail_at(other->origin, "{} is another name of {}; give one of them", entry.path, written);
-      found = other;
-      written = entry.path;
-    }
-    return found;
+  void forget(const std::string& path) {
+    reading_.origins.erase(path);
+    reading_.written.erase(path);
+  }
+  std::string written(const std::string& path) const {
+    const auto other = written_.find(path);
+    return other == written_.end() ? path : other->second;
   }
 
-  const Schema& schema_;
+  const std::map<std::string, std::string, std::less<>>& written_;
   Reading& reading_;
   std::string path_;
   std::vector<const ConfigNode*> maps_;
@@ -285,8 +262,9 @@ void read(const Describe& describe, const ConfigNode& map, const Schema& schema,
   if (!map.is_map()) {
     fail_at(map.origin, "{}expected a map of keys, got {}", path.empty() ? "" : path + ": ", in_words(map));
   }
-  check_known(map, path, schema);
-  FieldReaderImpl reader(map, schema, path, reading);
+  const RenamedKeys renamed = rename_keys(map, schema, reading);
+  check_known(renamed.root, path, schema);
+  FieldReaderImpl reader(renamed, path, reading);
   describe(reader);
 }
 
@@ -333,16 +311,25 @@ std::string Schema::help_of(std::string_view path) const {
   return out;
 }
 
-std::string to_yaml(const std::vector<WrittenField>& fields, const Reading* origins) {
-  std::string out;
+std::string to_yaml(const std::vector<WrittenField>& fields, const FieldComment& comment) {
+  constexpr size_t kWidest = 48;  // a longer line pushes its own comment only
+  std::vector<std::string> lines;
+  size_t column = 0;
   for (const WrittenField& field : fields) {
     const auto depth = static_cast<size_t>(std::count(field.path.begin(), field.path.end(), '.'));
-    out.append(2 * depth, ' ');
-    out += name_of(field.path);
-    out += ':';
-    if (!field.section) {
-      out += ' ' + to_flow(field.value);
-      if (origins != nullptr) out += "  # " + origins->origin(field.path).str();
+    std::string& line = lines.emplace_back(2 * depth, ' ');
+    line += name_of(field.path);
+    line += ':';
+    if (field.section) continue;
+    line += ' ' + to_flow(field.value);
+    if (line.size() <= kWidest) column = std::max(column, line.size());
+  }
+  std::string out;
+  for (size_t i = 0; i < fields.size(); ++i) {
+    out += lines[i];
+    if (comment && !fields[i].section) {
+      out.append(column > lines[i].size() ? column - lines[i].size() : 0, ' ');
+      out += "  # " + comment(fields[i].path);
     }
     out += '\n';
   }

@@ -25,6 +25,7 @@
 
 #include "base/config_node.hpp"
 #include "base/field_kinds.hpp"
+#include "base/key_names.hpp"
 
 namespace tael {
 
@@ -39,7 +40,8 @@ class FieldAccess {
  public:
   virtual ~FieldAccess() = default;
   virtual std::string expected() const = 0;
-  virtual void read(const ConfigNode& node) const = 0;  // throws BadValue
+  virtual std::vector<std::string> choices() const = 0;  // words that it may hold; of a number only those beside it
+  virtual void read(const ConfigNode& node) const = 0;   // throws BadValue
   virtual ConfigNode write() const = 0;
 };
 
@@ -52,6 +54,10 @@ class FieldVisitor {
     struct Access final : FieldAccess {
       Access(T& v, const K& k) : value(v), kind(k) {}
       std::string expected() const override { return kind.expected(); }
+      std::vector<std::string> choices() const override {
+        if constexpr (requires { kind.choices(); }) return kind.choices();
+        return {};
+      }
       void read(const ConfigNode& node) const override { kind.read(node, value); }
       ConfigNode write() const override { return kind.write(value); }
       T& value;
@@ -71,8 +77,6 @@ class FieldVisitor {
   void constant(std::string_view name, std::string_view value, std::string_view why);
   // A key of other programs that means nothing here.
   void ignored(std::string_view name);
-  // Another program's name for the field `name` of the same section.
-  virtual void alias(const std::string& /*other*/, std::string_view /*name*/) {}
   // Of two keys that exclude each other the later given replaces the earlier; both in one map is an error. Stands
   // before the fields. `clear_...` sets a field back to its unset state when the other one is given.
   void exclusive(std::string_view a, const std::function<void()>& clear_a, std::string_view b,
@@ -91,14 +95,17 @@ struct SchemaEntry {
   std::string path;  // "training.seq_length"
   bool section = false;
   FieldUse use = FieldUse::value;
-  std::string alias_of;  // path; empty: a name of its own
   std::string expected, help;
+  std::vector<std::string> choices;  // words that it may hold: true, false, auto
   ConfigNode default_value;
+
+  std::string_view name() const { return std::string_view(path).substr(path.rfind('.') + 1); }
 };
 
 class Schema {
  public:
   std::vector<SchemaEntry> entries;
+  KeyNames other_names;                                  // accepted where this schema is read
   const SchemaEntry* find(std::string_view path) const;  // nullptr: no such key
   std::string help() const;                              // one line a key: path, default, what it holds, help
   std::string help_of(std::string_view path) const;      // Error(usage) with the nearest name
@@ -118,11 +125,14 @@ struct FieldDifference {
 
 // What is known about a configuration besides its values.
 struct Reading {
-  std::map<std::string, Origin, std::less<>> origins;  // of every key path that was given
-  std::vector<std::string> ignored;                    // key paths given that have no effect here
-  std::vector<std::string> aliases;                    // "training.seq_len is read as training.seq_length"
+  std::map<std::string, Origin, std::less<>> origins;       // of every key path that was given
+  std::vector<std::string> ignored;                         // key paths given that have no effect here
+  std::vector<std::string> aliases;                         // "training.seq_len is read as training.seq_length"
+  std::map<std::string, std::string, std::less<>> written;  // of key paths in force: the other name that was used
   bool given(std::string_view path) const { return origins.find(path) != origins.end(); }
   Origin origin(std::string_view path) const;
+  // The path, and what it was written as where that is another name.
+  std::string in_words(std::string_view path) const;
 };
 
 namespace detail {
@@ -150,9 +160,10 @@ std::vector<WrittenField> write_fields(S options) {
   return detail::write([&](FieldVisitor& v) { describe(options, v); });
 }
 
-// The file that reads back as the same values. With `origins`, each line ends
-// in a comment that says where the value is from.
-std::string to_yaml(const std::vector<WrittenField>& fields, const Reading* origins = nullptr);
+// The file that reads back as the same values. With `comment`, each value's line ends in "# comment(path)", one below
+// the other.
+using FieldComment = std::function<std::string(std::string_view path)>;
+std::string to_yaml(const std::vector<WrittenField>& fields, const FieldComment& comment = {});
 void write_json(JsonWriter& out, const std::vector<WrittenField>& fields);  // members only, inside an open object
 // Keys whose values differ; both lists come from the same struct.
 std::vector<FieldDifference> differences(const std::vector<WrittenField>& first,

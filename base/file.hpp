@@ -70,8 +70,8 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// A file of lines that grows: made if it is not there, else gone on with, after a last line that somebody tore was ended.
-// `size` is where the next line begins.
+// A file of lines that grows: made if it is not there, else gone on with, after a last line that somebody tore was
+// ended. `size` is where the next line begins.
 File open_to_append(const std::string& path, uint64_t& size);
 
 // The content of a file; larger than `max_bytes` is Error(bad_data), not there is Error(missing).

@@ -1,9 +1,9 @@
 // What a checkpoint is made of: boxes of logical tensors.
 //
-// A logical tensor has a kind, a Hugging Face name, a format and a shape; nothing about ranks. A box is the rectangle of
-// it that one rank owns: with every tensor on one rank the whole of it, with a split over ranks some rows or columns.
-// So a checkpoint can be read by any layout: boxes are intersected, never renamed. Numbers of a box lie row-major and
-// without holes. Tensors have at most two dimensions; a vector is split like rows.
+// A logical tensor has a kind, a Hugging Face name, a format and a shape; nothing about ranks. A box is the rectangle
+// of it that one rank owns: with every tensor on one rank the whole of it, with a split over ranks some rows or
+// columns. So a checkpoint can be read by any layout: boxes are intersected, never renamed. Numbers of a box lie row-
+// major and without holes. Tensors have at most two dimensions; a vector is split like rows.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Saving while training goes on: the state is copied between two steps, and a thread of each rank writes its shard while
-// the next steps run. One save at a time.
+// Saving while training goes on: the state is copied between two steps, and a thread of each rank writes its shard
+// while the next steps run. One save at a time.
 //
 // All functions but the constructor's planning are collective, called between steps. A rank's thread only writes files;
 // that all shards are there is agreed between steps, then rank 0's thread publishes. A save that fails (no space, a

@@ -2,8 +2,8 @@
 // pwrite at the offsets that the layout gives, so that a full disk is one clean error (parallel and even serial HDF5
 // were measured to report success while losing data).
 //
-// In the file, for any HDF5 tool: one contiguous dataset a box at Box::path(), with attributes dtype, logical_shape and,
-// for a part, box_offset; attributes format, format_version, step, tokens, samples, shard and shards of the root.
+// In the file, for any HDF5 tool: one contiguous dataset a box at Box::path(), with attributes dtype, logical_shape
+// and, for a part, box_offset; attributes format, format_version, step, tokens, samples, shard and shards of the root.
 // bfloat16, which HDF5 1.10 has no type for, is stored as uint16.
 #pragma once
 

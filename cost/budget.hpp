@@ -1,8 +1,8 @@
 // How much a run may still spend, and whether the next thing fits. Device-seconds, over all attempts of the run.
 //
 // The rule: nothing is begun that could not be ended, and saved, inside the budget. What things cost is what they cost
-// lately: the most expensive of the last steps, the most expensive save and evaluation; before the first of its kind, an
-// estimate.
+// lately: the most expensive of the last steps, the most expensive save and evaluation; before the first of its kind,
+// an estimate.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Where a rank's time goes: a clock that charges every moment to exactly one kind, so that the kinds of all ranks add up
-// to ranks x wall time by construction. Kinds are those of the contract's ledger.
+// Where a rank's time goes: a clock that charges every moment to exactly one kind, so that the kinds of all ranks add
+// up to ranks x wall time by construction. Kinds are those of the contract's ledger.
 #pragma once
 
 #include <array>

@@ -302,6 +302,14 @@ double DataPrepareResult::held_out() const {
 
 namespace {
 
+// Whether two names lead to one place, whatever is there.
+bool same_place(const std::string& a, const std::string& b) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  return fs::weakly_canonical(fs::absolute(a, ignored), ignored) ==
+         fs::weakly_canonical(fs::absolute(b, ignored), ignored);
+}
+
 // Refuses an output that would replace what nobody meant: an input, a file that an input directory holds, a device or a
 // link. (A directory is refused where the file is made.)
 void check_output(const std::string& out, const std::vector<std::string>& inputs) {
@@ -331,7 +339,8 @@ DataPrepareResult prepare_data(const DataPrepareOptions& options, const Progress
     fail(Exit::usage, "--valid and a --valid-fraction above 0 and below 1 go together");
   if (!options.valid.empty() && !(options.valid_fraction > 0 && options.valid_fraction < 1))
     fail(Exit::usage, "--valid-fraction {}: expected a number above 0 and below 1", options.valid_fraction);
-  if (options.valid == options.out) fail(Exit::usage, "--out and --valid name the same file {}", options.out);
+  if (!options.valid.empty() && same_place(options.out, options.valid))
+    fail(Exit::usage, "--out and --valid name the same file {}", options.out);
   check_output(options.out, options.inputs);
   if (!options.valid.empty()) check_output(options.valid, options.inputs);
   return Preparation(options, progress).run();

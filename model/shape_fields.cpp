@@ -37,22 +37,31 @@ struct NullIs {
   ConfigNode write(int64_t value) const { return kind.write(value); }
 };
 
-// rope_scaling: {type: yarn, ...} or null. A map without a type changes single values of the scaling that is there
-// already.
+// {type: yarn, ...} or null: what rope_scaling and rope_parameters hold. A map without a type changes single values of
+// the scaling that is there already.
 struct RopeKind {
   std::string expected() const { return "null or {type: yarn, factor, original_max_position_embeddings, ...}"; }
 
+  // rope_scaling.
   void read(const ConfigNode& node, ModelFields& fields) const {
+    fields.rope.scaling_layer = node.origin.source;
+    fields.rope.scaling_null = node.is_null();
+    fields.rope.by_parameters = false;
     if (node.is_null()) {
       fields.shape.rope_scaling.reset();
-      fields.rope_theta_of_scaling.reset();
-      return;
+    } else {
+      read_map(node, fields);
     }
+  }
+
+  void read_map(const ConfigNode& node, ModelFields& fields) const {
     if (!node.is_map()) refuse(node, expected());
     const ConfigNode* type = node.find("type");
     const ConfigNode* rope_type = node.find("rope_type");
     RopeScaling scaling;
     const bool partial = type == nullptr && rope_type == nullptr;
+    if (type != nullptr && rope_type != nullptr && type->scalar != rope_type->scalar)
+      refuse(*rope_type, "what type beside it says (one code reads the one, one the other)");
     bool none = false;
     if (partial && node.keys.size() == 1 && node.keys[0].scalar == "rope_theta" && !fields.shape.rope_scaling) {
       none = true;  // rope_parameters of a model without scaling
@@ -105,7 +114,11 @@ struct RopeKind {
     if (!none && scaling.mscale_all_dim == 0 && scaling.mscale != 1)
       refuse(node, "mscale_all_dim above 0 beside mscale (the released code and transformers differ without it)");
     if (scaling.beta_fast < scaling.beta_slow) refuse(node, "beta_fast of at least beta_slow");
-    fields.rope_theta_of_scaling = theta;
+    if (theta) {
+      fields.rope.theta_layer = node.origin.source;
+      fields.rope.theta_beside = fields.shape.rope_theta;
+      fields.shape.rope_theta = *theta;
+    }
     if (none) {
       fields.shape.rope_scaling.reset();
     } else {
@@ -146,16 +159,22 @@ struct RopeKind {
   }
 };
 
-// transformers 5's name for rope_theta and rope_scaling together; null: neither is said here.
+// transformers 5's name for rope_theta and rope_scaling together. Null says nothing; over an earlier layer's it takes
+// that back.
 struct RopeParametersKind {
   std::string expected() const { return RopeKind{}.expected(); }
   void read(const ConfigNode& node, ModelFields& fields) const {
-    fields.rope_parameters.reset();
-    if (node.is_null()) return;
-    ModelFields read;
-    read.shape.rope_scaling = fields.shape.rope_scaling;
-    RopeKind{}.read(node, read);
-    fields.rope_parameters = RopeParameters{read.shape.rope_scaling, read.rope_theta_of_scaling};
+    if (node.is_null()) {
+      if (fields.rope.by_parameters) fields.shape.rope_scaling.reset();
+      fields.rope.by_parameters = false;
+      return;
+    }
+    const bool beside = fields.rope.scaling_layer == node.origin.source && !fields.rope.scaling_null;
+    const std::optional<RopeScaling> other = fields.shape.rope_scaling;
+    RopeKind{}.read_map(node, fields);
+    if (beside && fields.shape.rope_scaling != other)
+      refuse(node, "the scaling that rope_scaling says; give one of them");
+    fields.rope.by_parameters = true;
   }
   ConfigNode write(const ModelFields&) const { return {}; }
 };
@@ -214,6 +233,8 @@ void describe(ModelFields& fields, FieldVisitor& v) {
   v.field("num_nextn_predict_layers", s.num_nextn_predict_layers, NullIs{Integer{0, 2}, 0},
           "MTP depth: modules that predict one token further each.");
   v.field("num_attention_heads", s.num_attention_heads, size, "Attention heads.");
+  v.field("num_mtp_layers", fields.num_mtp_layers, or_null(Integer{0, 2}),
+          "transformers' other name for num_nextn_predict_layers.", FieldUse::input_only);
   v.field("num_key_value_heads", fields.num_key_value_heads, or_null(size),
           "The same number: every head of MLA has its own keys and values.", FieldUse::input_only);
   v.field("q_lora_rank", s.q_lora_rank, or_null(size), "Width of the query latent; null: a plain q_proj.");
@@ -249,35 +270,6 @@ void describe(ModelFields& fields, FieldVisitor& v) {
   v.field("eos_token_id", s.eos_token_id, NullIs{size_or_none, 1}, "Carried to config.json of the trained model.");
   v.field("quantization_config", fields.fp8_weights, QuantizationKind{},
           "How released weights are stored; no effect on a model trained from scratch.", FieldUse::input_only);
-  constexpr std::pair<const char*, const char*> kOtherNames[] = {
-      {"num_layers", "num_hidden_layers"},
-      {"ffn_hidden_size", "intermediate_size"},
-      {"moe_ffn_hidden_size", "moe_intermediate_size"},
-      {"num_experts", "n_routed_experts"},
-      {"moe_router_topk", "num_experts_per_tok"},
-      {"moe_router_num_groups", "n_group"},
-      {"moe_router_group_topk", "topk_group"},
-      {"moe_router_topk_scaling_factor", "routed_scaling_factor"},
-      {"moe_router_score_function", "scoring_func"},
-      {"mtp_num_layers", "num_nextn_predict_layers"},
-      {"num_mtp_layers", "num_nextn_predict_layers"},
-      {"rotary_base", "rope_theta"},
-      {"norm_epsilon", "rms_norm_eps"},
-      {"init_method_std", "initializer_range"},
-      {"dim", "hidden_size"},
-      {"inter_dim", "intermediate_size"},
-      {"moe_inter_dim", "moe_intermediate_size"},
-      {"n_layers", "num_hidden_layers"},
-      {"n_dense_layers", "first_k_dense_replace"},
-      {"n_heads", "num_attention_heads"},
-      {"num_shared_experts", "n_shared_experts"},
-      {"top_k", "num_experts_per_tok"},
-      {"n_expert_groups", "n_group"},
-      {"n_limited_groups", "topk_group"},
-      {"score_func", "scoring_func"},
-      {"route_norm", "norm_topk_prob"},
-      {"route_scale", "routed_scaling_factor"}};
-  for (const auto& [other, name] : kOtherNames) v.alias(other, name);
   v.constant("hidden_act", "silu", "the only activation that is built");
   v.constant("attention_bias", "false", "the only form that is built");
   v.constant("mlp_bias", "false", "the only form that is built");
@@ -311,7 +303,7 @@ class ShapeCheck {
     const Origin origin = reading_.origin(key(name));
     if (!origin.source)
       fail(Exit::bad_config, "{}{}: {}", source_.empty() ? source_ : source_ + ": ", key(name), message);
-    fail_at(origin, "{}: {}", key(name), message);
+    fail_at(origin, "{}: {}", reading_.in_words(key(name)), message);
   }
 
   void dimensions_are_given() const {
@@ -342,13 +334,12 @@ class ShapeCheck {
       refuse("num_key_value_heads", "{} differs from num_attention_heads {}; MLA has one key per head, so give {}",
              *fields_.num_key_value_heads, s_.num_attention_heads, s_.num_attention_heads);
     }
-    for (const std::optional<double>& theta :
-         {fields_.rope_theta_of_scaling, fields_.rope_parameters ? fields_.rope_parameters->theta : std::nullopt}) {
-      if (!theta || *theta == s_.rope_theta) continue;
-      refuse("rope_theta", "{} differs from the {} beside the scaling", shortest(s_.rope_theta), shortest(*theta));
+    const RopeSaid& rope = fields_.rope;
+    if (rope.theta_layer && reading_.given(key("rope_theta")) &&
+        reading_.origin(key("rope_theta")).source == rope.theta_layer && rope.theta_beside != s_.rope_theta) {
+      refuse("rope_theta", "{} differs from the {} beside the scaling", shortest(rope.theta_beside),
+             shortest(s_.rope_theta));
     }
-    if (fields_.rope_parameters && fields_.rope_parameters->scaling != s_.rope_scaling)
-      refuse("rope_parameters", "says another scaling than rope_scaling; give one of the two");
   }
 
   void experts() const {
@@ -370,6 +361,10 @@ class ShapeCheck {
              "true with model_type deepseek_v2: its released code then leaves routed_scaling_factor "
              "out, transformers does not normalise at all; give false");
     }
+    if (s_.first_k_dense_replace > s_.num_hidden_layers) {
+      refuse("first_k_dense_replace", "{} dense layers of num_hidden_layers {}", s_.first_k_dense_replace,
+             s_.num_hidden_layers);
+    }
     if (s_.topk_method == TopkMethod::greedy) return;  // no groups
     if (experts % groups != 0) {
       refuse("n_group", "{} groups do not divide n_routed_experts {}; the nearest that fits is {}", groups, experts,
@@ -386,10 +381,6 @@ class ShapeCheck {
       refuse("num_experts_per_tok", "{} experts do not fit in topk_group {} groups of {} experts; at most {}",
              s_.num_experts_per_tok, s_.topk_group, experts / groups, reachable);
     }
-    if (s_.first_k_dense_replace > s_.num_hidden_layers) {
-      refuse("first_k_dense_replace", "{} dense layers of num_hidden_layers {}", s_.first_k_dense_replace,
-             s_.num_hidden_layers);
-    }
   }
 
   // The table has a row per tensor: what could not be listed is refused before it is made.
@@ -404,6 +395,9 @@ class ShapeCheck {
   }
 
   void mtp() const {
+    if (fields_.num_mtp_layers && *fields_.num_mtp_layers != s_.num_nextn_predict_layers)
+      refuse("num_mtp_layers", "{} differs from num_nextn_predict_layers {}", *fields_.num_mtp_layers,
+             s_.num_nextn_predict_layers);
     if (s_.num_nextn_predict_layers == 0 || s_.n_routed_experts == 0) return;
     if (!s_.is_moe_layer(s_.num_hidden_layers - 1)) {
       refuse("num_nextn_predict_layers", "{} MTP modules are MoE layers like the last layer, but that one is dense",
@@ -434,6 +428,7 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
     return reading.given(path.empty() ? std::string(name) : fmt::format("{}.{}", path, name));
   };
   ModelShape& s = fields.shape;
+  if (fields.num_mtp_layers && !given("num_nextn_predict_layers")) s.num_nextn_predict_layers = *fields.num_mtp_layers;
   // The defaults of the two released configuration classes.
   if (s.model_type == ModelType::deepseek_v2) {
     if (!given("scoring_func")) s.scoring_func = ScoringFunc::softmax;
@@ -447,12 +442,6 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
     if (!given("routed_scaling_factor")) s.routed_scaling_factor = 2.5;
     if (!given("first_k_dense_replace")) s.first_k_dense_replace = std::min<int64_t>(3, s.num_hidden_layers);
   }
-  if (const auto& parameters = fields.rope_parameters) {
-    // A rope_scaling of null beside it says nothing, as transformers reads it.
-    if (!s.rope_scaling) s.rope_scaling = parameters->scaling;
-    if (parameters->theta && !given("rope_theta") && !fields.rope_theta_of_scaling) s.rope_theta = *parameters->theta;
-  }
-  if (fields.rope_theta_of_scaling && !given("rope_theta")) s.rope_theta = *fields.rope_theta_of_scaling;
   ShapeCheck(fields, reading, path, source).run();
 }
 
@@ -460,7 +449,10 @@ ModelFields read_model_json(std::string_view text, const std::string& source, Re
   ModelFields fields;
   read_fields(fields, parse_yaml(text, source), schema_of(ModelFields{}), reading);
   if (!fields.preset.empty()) fail_at(reading.origin("preset"), "preset: belongs in a configuration of a run");
-  if (!with_mtp) fields.shape.num_nextn_predict_layers = 0;
+  if (!with_mtp) {
+    fields.shape.num_nextn_predict_layers = 0;
+    fields.num_mtp_layers.reset();
+  }
   // transformers writes its class's 3 whatever the number of layers, and means all of them.
   fields.shape.first_k_dense_replace = std::min(fields.shape.first_k_dense_replace, fields.shape.num_hidden_layers);
   complete_and_check(fields, reading, "", source);

@@ -5,6 +5,7 @@
 // Errors: Error(bad_config), beginning with the place of the key that is wrong.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,18 +15,23 @@
 
 namespace tael {
 
-struct RopeParameters {
-  std::optional<RopeScaling> scaling;
-  std::optional<double> theta;
+// How the rotation was said last. Two keys say it, rope_scaling and transformers 5's rope_parameters; of two layers of
+// a configuration the later wins, inside one layer they must agree.
+struct RopeSaid {
+  std::shared_ptr<const std::string> scaling_layer;  // source of the last rope_scaling; nullptr: none
+  bool scaling_null = false;                         // it was null, which says nothing beside rope_parameters
+  bool by_parameters = false;                        // rope_parameters came last
+  std::shared_ptr<const std::string> theta_layer;    // source of the last rope_theta inside one of the two
+  double theta_beside = 0;                           // rope_theta at that moment
 };
 
 struct ModelFields {
   ModelShape shape;
-  std::string preset;                             // a file of configs/models, already read by whoever loads the tree
-  std::optional<int64_t> num_key_value_heads;     // as given: MLA has as many as attention heads
-  std::optional<double> rope_theta_of_scaling;    // as given inside rope_scaling
-  std::optional<RopeParameters> rope_parameters;  // as given
-  bool fp8_weights = false;                       // quantization_config: the released weights are stored in FP8
+  std::string preset;                          // a file of configs/models, already read by whoever loads the tree
+  std::optional<int64_t> num_mtp_layers;       // as given: the MTP depth under another name
+  std::optional<int64_t> num_key_value_heads;  // as given: MLA has as many as attention heads
+  RopeSaid rope;
+  bool fp8_weights = false;  // quantization_config: the released weights are stored in FP8
 };
 
 void describe(ModelFields& fields, FieldVisitor& visitor);

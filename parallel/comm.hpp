@@ -93,6 +93,10 @@ CommKind comm_kind_of_launch(const std::function<bool(const char* name)>& is_set
 // launcher it is a world of one rank. Throws Error(missing_resource) if MPI cannot be used as asked.
 std::unique_ptr<Comm> make_comm(CommKind kind);
 
+// Rank 0 of `ranks` on `hosts` in equal blocks, in one process: every other rank is taken to hold what this one holds.
+// For checks and plans of a run that nobody started. REQUIRES 1 <= hosts <= ranks, and no messages (exchange).
+std::unique_ptr<Comm> make_comm_alike(int ranks, int hosts);
+
 // Backends, for the table in comm.cpp.
 std::unique_ptr<Comm> make_comm_self();
 std::unique_ptr<Comm> make_comm_mpi();

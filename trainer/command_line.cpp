@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <sstream>
 #include <string>
 #include <system_error>
@@ -24,6 +25,7 @@
 #include "trainer/commands/eval.hpp"
 #include "trainer/commands/submit.hpp"
 #include "trainer/commands/train.hpp"
+#include "trainer/completion.hpp"
 #include "trainer/console.hpp"
 #include "trainer/run_directory.hpp"
 
@@ -48,8 +50,6 @@ constexpr NotBuilt kNotBuilt[] = {
     {"checkpoint", "verify", "check every byte of a checkpoint"},
     {"checkpoint", "diff", "compare two checkpoints"},
     {"checkpoint", "import-hf", "make a checkpoint of a Hugging Face directory"},
-    {"config", "check", "validate a configuration"},
-    {"config", "diff", "compare two configurations"},
 };
 
 class CommandLine {
@@ -57,8 +57,9 @@ class CommandLine {
   explicit CommandLine(const Process& process) : process_(process) {
     app_.require_subcommand(1);
     app_.set_version_flag("--version", build_line());
-    app_.add_option("--color", color_, "colour of progress and log: auto, always or never")
-        ->check(CLI::IsMember({"auto", "always", "never"}));
+    words_of(app_.add_option("--color", color_, "colour of progress and log: auto, always or never")
+                 ->check(CLI::IsMember({"auto", "always", "never"})),
+             {"auto", "always", "never"});
     app_.fallthrough();
     app_.footer(
         "\nexamples:\n  tael train experiments/quickstart run.dir=runs/second\n  tael eval runs/second --data "
@@ -71,11 +72,13 @@ class CommandLine {
     checkpoint();
     config();
     submit();
+    completion();
     for (const NotBuilt& verb : kNotBuilt) not_built(verb);
   }
 
   int run(int argc, char** argv) {
     command_.assign(argv, argv + argc);
+    if (argc > 1 && command_[1] == "__complete") return answer_shell();
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
@@ -112,6 +115,17 @@ class CommandLine {
                          : unknown[0].front() == '-' ? "unknown option " + unknown[0]
                                                      : "unknown command " + unknown[0],
                          fmt::join(names, ", "));
+    }
+    // Other programs take the keys of a configuration as options.
+    if (at->get_option_no_throw("overrides") != nullptr) {
+      for (const std::string& word : app_.remaining(true)) {
+        if (!word.starts_with("--")) continue;
+        const std::string key = key_named(config_schema(), std::string_view(word).substr(2, word.find('=') - 2));
+        if (key.empty()) continue;
+        text = fmt::format("{} is no option; a key of the configuration is written {}=VALUE",
+                           std::string_view(word).substr(0, word.find('=')), key);
+        break;
+      }
     }
     return fmt::format("{} (usage: {} --help)", text, path);
   }
@@ -184,7 +198,7 @@ class CommandLine {
                          "  mpirun -n 4 tael train my.yaml run.dir=runs/second optimizer.lr=1e-3");
     app->add_option("config", train_.config, "a YAML file, or a name in configs/")->required();
     app->add_option("overrides", train_.overrides, "key=value, stronger than the file");
-    app->add_option("--resume", train_.resume, "auto, never, or the path of a checkpoint");
+    words_of(app->add_option("--resume", train_.resume, "auto, never, or the path of a checkpoint"), {"auto", "never"});
     app->add_flag("--profile", train_.profile, "print where the time of a step goes");
     app->add_flag("--dry-run", train_.dry_run, "check everything, print the plan, write nothing");
     on_ranks(app, [this](Comm& comm) {
@@ -214,7 +228,7 @@ class CommandLine {
                      ? ""
                      : "a whole number of at least 1 is needed";
         });
-    app->add_option("--compute", eval_.compute, "fp32, bf16 or fp8");
+    words_of(app->add_option("--compute", eval_.compute, "fp32, bf16 or fp8"), {"fp32", "bf16", "fp8"});
     app->add_flag("--json", eval_.json, "loss, ppl, bits_per_byte and tokens as one JSON object");
     on_ranks(app, [this](Comm& comm) {
       eval_.search = search();
@@ -244,7 +258,8 @@ class CommandLine {
     CLI::App* import = verb(data, "import", "other programs' token files to token shards",
                             "  tael data import nanogpt --out train.h5 --vocab-size 50304 train.bin\n"
                             "  tael data import nanogpt --out all.h5 --vocab-size 4096 a.bin b.bin --dry-run");
-    import->add_option("format", import_.format, "nanogpt: bare little-endian uint16 tokens")->required();
+    words_of(import->add_option("format", import_.format, "nanogpt: bare little-endian uint16 tokens")->required(),
+             {"nanogpt"});
     import->add_option("--out", import_.import.out, "the shard to write")->required();
     import->add_option("--vocab-size", import_.import.vocab_size, "tokens must lie below it");
     import->add_option("inputs", import_.import.inputs, "files; each becomes one document")->required();
@@ -261,7 +276,8 @@ class CommandLine {
                          "  tael checkpoint export-hf ~/models/moonlight out/ --dtype bf16");
     app->add_option("model", export_.model, "a run, or a Hugging Face directory")->required();
     app->add_option("out", export_.out, "the directory to make")->required();
-    app->add_option("--dtype", export_dtype_, "fp32 or bf16; without it every tensor keeps its format");
+    words_of(app->add_option("--dtype", export_dtype_, "fp32 or bf16; without it every tensor keeps its format"),
+             {"fp32", "bf16"});
     app->add_flag("--dry-run", export_.dry_run, "check everything, write nothing");
     alone(app, [this] {
       if (!export_dtype_.empty()) export_.dtype = dtype_from_option(export_dtype_);
@@ -270,20 +286,106 @@ class CommandLine {
   }
 
   void config() {
-    CLI::App* app = verb(group("config", "work on configurations",
-                               "  tael config show models/deepseek_v3\n"
-                               "  tael config show experiments/quickstart --origin"),
-                         "show", "a configuration with all its layers read",
-                         "  tael config show models/deepseek_v3 --json\n"
-                         "  tael config show experiments/quickstart optimizer.lr=1e-3 --origin");
-    app->add_option("config", show_.config, "a YAML file, or a name in configs/")->required();
-    app->add_option("overrides", show_.overrides, "key=value, stronger than the file");
-    app->add_flag("--json", show_.json, "as JSON, with the model's parameter counts");
-    app->add_flag("--origin", show_.origin, "say where each value is from");
-    alone(app, [this] {
+    CLI::App* config = group("config", "work on configurations",
+                             "  tael config show experiments/quickstart --origin\n"
+                             "  tael config diff runs/first experiments/quickstart");
+    CLI::App* show = verb(config, "show", "a configuration with all its layers read",
+                          "  tael config show models/deepseek_v3 --json\n"
+                          "  tael config show experiments/quickstart optimizer.lr=1e-3 --origin");
+    show->add_option("config", show_.config, "a YAML file, a run, or a name in configs/")->required();
+    show->add_option("overrides", show_.overrides, "key=value, stronger than the file");
+    show->add_flag("--json", show_.json, "as JSON, with the model's parameter counts");
+    show->add_flag("--origin", show_.origin, "say where each value is from");
+    alone(show, [this] {
       show_.search = search();
       return run_config_show(show_, stdout);
     });
+
+    CLI::App* check = verb(config, "check", "whether a run could start from a configuration, without starting one",
+                           "  tael config check my.yaml --ranks 16 --hosts 2\n"
+                           "  tael config check experiments/quickstart training.micro_batch_size=8");
+    check->add_option("config", check_.config, "a YAML file, a run, or a name in configs/")->required();
+    check->add_option("overrides", check_.overrides, "key=value, stronger than the file");
+    words_of(
+        check->add_option("--ranks", check_.ranks, "ranks that the run would have (default: what parallelism says)")
+            ->check(CLI::Range(1, 65'536)),
+        {});
+    words_of(check->add_option("--hosts", check_.hosts, "hosts they would be on, in equal parts (default: 1)")
+                 ->check(CLI::Range(1, 65'536)),
+             {});
+    check->footer(
+        "\nChecks what `tael train --dry-run` checks, and prints the same: layers, rules, what is built, every byte of "
+        "the\n"
+        "data, memory against this machine's. Unlike it: one process plans for any number of ranks, without mpirun "
+        "(and so\n"
+        "cannot say whether other hosts see the same files); run.dir may exist, so that a run can be checked; what it "
+        "finds\n"
+        "goes to standard output. Exit 0, or 78 or 65 with one line. Neither writes anything.\n" +
+        check->get_footer());
+    alone(check, [this] {
+      check_.search = search();
+      return run_config_check(check_, stdout);
+    });
+
+    CLI::App* diff = verb(config, "diff", "keys whose resolved values differ; exit 0: none, 1: some",
+                          "  tael config diff runs/first runs/second\n"
+                          "  tael config diff deepseek_v3 kimi_k2 --json");
+    diff->add_option("a", diff_.first, "a YAML file, a run, or a name in configs/")->required();
+    diff->add_option("b", diff_.second, "another one")->required();
+    diff->add_flag("--json", diff_.json, "as one JSON object");
+    alone(diff, [this] {
+      diff_.search = search();
+      return run_config_diff(diff_, stdout);
+    });
+  }
+
+  void completion() {
+    CLI::App* app = verb(&app_, "completion", "print the script that completes commands and keys in a shell",
+                         "  source <(tael completion bash)\n"
+                         "  tael completion fish > ~/.config/fish/completions/tael.fish");
+    words_of(app->add_option("shell", shell_, "bash, zsh or fish")
+                 ->required()
+                 ->check(CLI::IsMember({"bash", "zsh", "fish"})),
+             {"bash", "zsh", "fish"});
+    alone(app, [this] {
+      const std::string script = completion_script(shell_, process_.program);
+      std::fwrite(script.data(), 1, script.size(), stdout);
+      return 0;
+    });
+  }
+
+  // For completion: the values of an option that can be listed, {} for one whose values nobody can guess.
+  void words_of(const CLI::Option* option, std::vector<std::string> words) { words_[option] = std::move(words); }
+
+  // What completion must know of the tree that CLI11 parses; whatever a verb takes is in it without further ado.
+  CommandTree tree_of(const CLI::App& app) const {
+    CommandTree tree{.name = app.get_name(), .does = app.get_description()};
+    for (const CLI::Option* option : app.get_options()) {
+      CommandValue value{
+          .name = option->get_positional() ? option->get_name(true) : "--" + option->get_lnames().front(),
+          .help = option->get_description(),
+          .takes_value = option->get_items_expected_max() > 0,
+          .many = option->get_items_expected_max() > 1};
+      const auto words = words_.find(option);
+      if (words != words_.end()) value.words = words->second;
+      const bool is_config = value.name == "config" || (app.get_name() == "diff" && option->get_positional());
+      value.kind = value.name == "overrides"                           ? ValueKind::overrides
+                   : is_config                                         ? ValueKind::config
+                   : words == words_.end() || value.name == "--resume" ? ValueKind::file
+                                                                       : ValueKind::none;
+      (option->get_positional() ? tree.arguments : tree.options).push_back(std::move(value));
+    }
+    for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
+      tree.verbs.push_back(tree_of(*sub));
+    }
+    return tree;
+  }
+
+  int answer_shell() const {
+    const std::span<const std::string> words = std::span(command_).subspan(2);
+    const std::string text = completion_answer(complete(tree_of(app_), words, search()));
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    return 0;
   }
 
   void submit() {
@@ -294,8 +396,9 @@ class CommandLine {
     app->add_option("config", submit_.config, "a YAML file, or a name in configs/")->required();
     app->add_option("overrides", submit_.overrides,
                     "key=value, stronger than the file; time_limit=20h; slurm.KEY=value for other options of sbatch");
-    app->add_option("--launcher", launcher_, "mpirun, or srun for srun --mpi=pmix")
-        ->check(CLI::IsMember({"mpirun", "srun"}));
+    words_of(app->add_option("--launcher", launcher_, "mpirun, or srun for srun --mpi=pmix")
+                 ->check(CLI::IsMember({"mpirun", "srun"})),
+             {"mpirun", "srun"});
     app->add_flag("--submit", submit_.queue, "queue the job with sbatch");
     app->add_flag("--dry-run", submit_.dry_run, "check everything, print the script, write and queue nothing");
     alone(app, [this] {
@@ -323,7 +426,8 @@ class CommandLine {
   std::map<std::string, CLI::App*> groups_;
   std::function<int()> action_;
   std::vector<std::string> command_;
-  std::string color_ = "auto", export_dtype_, launcher_ = "mpirun";
+  std::string color_ = "auto", export_dtype_, launcher_ = "mpirun", shell_;
+  std::map<const CLI::Option*, std::vector<std::string>> words_;
   TrainOptions train_;
   EvalOptions eval_;
   DataPrepareOptions prepare_;
@@ -332,6 +436,8 @@ class CommandLine {
   ExportHfOptions export_;
   ConfigShowOptions show_;
   SubmitOptions submit_;
+  ConfigCheckOptions check_;
+  ConfigDiffOptions diff_;
 };
 
 }  // namespace

@@ -1,8 +1,12 @@
 #include "trainer/config.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
+
+#include "trainer/config_names.hpp"
 
 namespace tael {
 
@@ -49,6 +53,8 @@ std::string nearest_configuration(const ConfigSearch& search, const std::string&
     }
   }
   const std::vector<std::string_view> views(names.begin(), names.end());
+  const auto stem = std::ranges::find_if(names, [&](const std::string& n) { return fs::path(n).filename() == wanted; });
+  if (stem != names.end()) return fmt::format("; the nearest is {}", *stem);
   const std::string_view near = nearest_of(wanted, views);
   if (near.empty() || edit_distance(near, wanted) > std::max<size_t>(2, wanted.size() / 4)) return {};
   return fmt::format("; the nearest is {}", near);
@@ -172,16 +178,22 @@ class Loader {
       file = find_file("models/" + wanted, search_.config_dirs);
     if (file.empty()) {
       const std::vector<std::string_view> names(known.begin(), known.end());
-      const std::string_view near = nearest_of(wanted, names);
+      const std::string last = wanted.substr(wanted.rfind('/') + 1);
+      const std::string_view near = nearest_of(last, names);
+      const bool is_near = !near.empty() && 2 * edit_distance(last, near) <= near.size();
       fail_at(name.origin, "model.preset: there is no preset {}{}", in_words(name),
-              near.empty() ? std::string() : fmt::format("; the nearest is {}", near));
+              is_near         ? fmt::format("; the nearest is {}", near)
+              : names.empty() ? std::string()
+                              : fmt::format("; there are {}", fmt::join(names, ", ")));
     }
     const ConfigNode root = load_yaml(file);
     for (const ConfigNode& key : root.keys) {
       if (key.scalar != "model") fail_at(key.origin, "{}: a preset holds nothing but model:", key_in_words(key));
     }
     loaded.files.push_back(file);
-    std::erase_if(loaded.reading.origins, [](const auto& entry) { return entry.first.starts_with("model."); });
+    const auto of_model = [](const auto& entry) { return entry.first.starts_with("model."); };
+    std::erase_if(loaded.reading.origins, of_model);
+    std::erase_if(loaded.reading.written, of_model);
     preset_ = {};
     preset_reading_ = {};
     read_fields(preset_, root, config_schema(), preset_reading_);
@@ -204,7 +216,11 @@ LoadedConfig finished(Loader& loader, const std::vector<std::string>& overrides)
 }  // namespace
 
 const Schema& config_schema() {
-  static const Schema schema = schema_of(Config{});  // constant: the description of the language
+  static const Schema schema = [] {  // constant: the description of the language
+    Schema made = schema_of(Config{});
+    made.other_names = other_programs_names();
+    return made;
+  }();
   return schema;
 }
 
@@ -222,13 +238,13 @@ LoadedConfig load_config_text(std::string_view text, const std::string& name, co
   return finished(loader, overrides);
 }
 
-std::string resolved_yaml(const LoadedConfig& loaded, bool with_origins) {
+std::string resolved_yaml(const LoadedConfig& loaded) {
   std::string text = "schema: 1\n";
   if (!loaded.config.model.preset.empty()) {
     text += fmt::format("# model: from the preset {}, {} of its keys changed\n", loaded.config.model.preset,
                         loaded.preset_deviations.size());
   }
-  return text + to_yaml(write_fields(loaded.config), with_origins ? &loaded.reading : nullptr);
+  return text + to_yaml(write_fields(loaded.config));
 }
 
 std::vector<FieldDifference> changes_from_defaults(const Config& config) {

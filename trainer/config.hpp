@@ -199,9 +199,8 @@ LoadedConfig load_config(const std::string& path, const std::vector<std::string>
 LoadedConfig load_config_text(std::string_view text, const std::string& name, const std::vector<std::string>& overrides,
                               const ConfigSearch& search);
 
-// The resolved configuration: every key, such that load_config reads the same back. With origins each line says where
-// its value is from.
-std::string resolved_yaml(const LoadedConfig& loaded, bool with_origins = false);
+// The resolved configuration: every key, such that load_config reads the same back.
+std::string resolved_yaml(const LoadedConfig& loaded);
 // Values that differ from the defaults, the model's left out: first the default, then ours.
 std::vector<FieldDifference> changes_from_defaults(const Config& config);
 // One line a key; what `tael help` and the documentation print.

@@ -45,6 +45,7 @@ constexpr std::array<Word<std::string_view>, 4> kIsas = {
 struct WordKind {
   Choice<std::string_view> choice;
   std::string expected() const { return choice.expected(); }
+  std::vector<std::string> choices() const { return choice.choices(); }
   void read(const ConfigNode& node, std::string& value) const {
     std::string_view word;
     choice.read(node, word);
@@ -112,6 +113,7 @@ struct PhasesKind {
 // constant | cosine | {phases: [...]} | [...]
 struct DecayKind {
   std::string expected() const { return "constant, cosine or phases: " + PhasesKind{}.expected(); }
+  std::vector<std::string> choices() const { return Choice(kLrShapes).choices(); }
   void read(const ConfigNode& node, Decay& decay) const {
     if (node.is_list()) {
       PhasesKind{}.read(node, decay);
@@ -180,19 +182,14 @@ void describe(DataOptions& o, FieldVisitor& v) {
 
 void describe(TrainingOptions& o, FieldVisitor& v) {
   v.field("seq_length", o.seq_length, Count{1, (int64_t{1} << 31) - 1}, "Tokens of a sequence (4k is 4000).");
-  v.alias("seq_len", "seq_length");
   v.field("micro_batch_size", o.micro_batch_size, Count{1, (int64_t{1} << 31) - 1}, "Sequences of a rank at once.");
-  v.alias("local_batch_size", "micro_batch_size");
   v.field("global_batch_size", o.global_batch_size, BatchSizeKind{}, "Sequences of an optimizer step, by tokens.");
   v.exclusive(
       "train_tokens", [&] { o.train_tokens.reset(); }, "train_steps", [&] { o.train_steps.reset(); });
   v.field("train_tokens", o.train_tokens, or_null(Tokens{1}), "Length of the run in tokens.");
   v.field("train_steps", o.train_steps, or_null(Count{1}), "Length of the run in optimizer steps.");
-  v.alias("train_iters", "train_steps");
-  v.alias("steps", "train_steps");
   v.field("eval_interval", o.eval_interval, Count{}, "Steps between evaluations; 0: only at the end.");
   v.field("log_interval", o.log_interval, Count{1}, "Steps between lines of the log.");
-  v.alias("log_freq", "log_interval");
 }
 
 void describe(OptimizerOptions& o, FieldVisitor& v) {
@@ -202,17 +199,14 @@ void describe(OptimizerOptions& o, FieldVisitor& v) {
   v.field("eps", o.eps, Real{0}, "Added to the root of the second moment.");
   v.field("weight_decay", o.weight_decay, Real{0}, "Decoupled, times lr; tensors of two or more dimensions.");
   v.field("clip_grad", o.clip_grad, Real{0}, "Largest global gradient norm; 0: no clipping.");
-  v.alias("max_norm", "clip_grad");
 }
 
 void describe(LrSchedulerOptions& o, FieldVisitor& v) {
   v.field("warmup_steps", o.warmup_steps, Count{}, "Steps over which the rate rises linearly from 0.");
-  v.alias("lr_warmup_iters", "warmup_steps");
   v.exclusive(
       "decay", [] {}, "phases", [] {});
   v.field("decay", o.decay, DecayKind{}, "What follows: constant, cosine down to min_lr at the last step, or phases.");
   v.field("phases", o.decay, PhasesKind{}, "The list of decay: {phases: [...]}.", FieldUse::input_only);
-  v.alias("lr_decay_style", "decay");
   v.field("min_lr", o.min_lr, Real{0}, "Where cosine ends.");
 }
 
@@ -222,18 +216,10 @@ void describe(ParallelismOptions& o, FieldVisitor& v) {
   v.field("tensor_parallel", o.tensor_parallel, ranks, "Ranks that share every layer.");
   v.field("expert_parallel", o.expert_parallel, ranks, "Ranks that share the experts; divides the data ranks.");
   v.field("pipeline_parallel", o.pipeline_parallel, ranks, "Ranks that share the layers one after the other.");
-  for (const char* axis : {"data_parallel", "tensor_parallel", "expert_parallel", "pipeline_parallel"}) {
-    v.alias(std::string(axis) + "_degree", axis);
-  }
-  v.alias("tensor_model_parallel_size", "tensor_parallel");
-  v.alias("expert_model_parallel_size", "expert_parallel");
-  v.alias("pipeline_model_parallel_size", "pipeline_parallel");
   v.field("pipeline_schedule", o.pipeline_schedule, Choice(kPipelineSchedules),
           "Order of micro-batches in a pipeline.");
-  v.alias("pipeline_parallel_schedule", "pipeline_schedule");
   v.field("zero_stage", o.zero_stage, Integer{0, 3}, "What data ranks share out: 0 nothing, 1 the optimizer's state.");
   v.field("token_dispatcher", o.token_dispatcher, Choice(kTokenDispatchers), "How tokens travel to their experts.");
-  v.alias("moe_token_dispatcher_type", "token_dispatcher");
   v.field("reduction", o.reduction, Choice(kReductions),
           "canonical: one set of numbers for every layout (auto on the CPU); fast: any number of ranks.");
   v.field("reduction_lanes", o.reduction_lanes, Integer{1, 4096},
@@ -252,7 +238,6 @@ void describe(ActivationCheckpointOptions& o, FieldVisitor& v) {
 void describe(CheckpointOptions& o, FieldVisitor& v) {
   v.field("interval", o.interval, Count{},
           "Steps between checkpoints; 0: only when the run ends or is stopped. Each is a copy in memory first.");
-  v.alias("save_interval", "interval");
   v.field("keep", o.keep, Integer{1}, "Newest checkpoints that are kept.");
   v.field("milestone_interval", o.milestone_interval, or_null(Tokens{1}),
           "The first checkpoint of each so many tokens is kept for ever; null: none.");
@@ -284,7 +269,6 @@ void describe(BudgetOptions& o, FieldVisitor& v) {
 
 void describe(MetricsOptions& o, FieldVisitor& v) {
   v.field("tensorboard", o.tensorboard, Boolean{}, "Write TensorBoard files beside metrics.jsonl.");
-  v.alias("enable_tensorboard", "tensorboard");
 }
 
 void describe(Config& c, FieldVisitor& v) {

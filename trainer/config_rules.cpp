@@ -11,7 +11,7 @@ namespace {
 [[noreturn]] void refuse_key(const LoadedConfig& loaded, std::string_view key, const std::string& message) {
   const Origin origin = loaded.reading.origin(key);
   if (!origin.source) fail(Exit::bad_config, "{}: {}", key, message);
-  fail_at(origin, "{}: {}", key, message);
+  fail_at(origin, "{}: {}", loaded.reading.in_words(key), message);
 }
 
 struct RuleScope {
@@ -352,6 +352,15 @@ void check_vocabulary(const LoadedConfig& loaded, std::string_view tokenizer, in
   const RuleScope r{loaded, loaded.config, "vocabulary"};
   r.refuse("model.vocab_size", "{} is too small for the tokenizer {}; at least {}",
            loaded.config.model.shape.vocab_size, tokenizer, needed);
+}
+
+LoadedConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides,
+                             const ConfigSearch& search, int64_t ranks) {
+  LoadedConfig loaded = load_config(path, overrides, search);
+  check_config(loaded);
+  check_built(loaded);
+  check_world(loaded, ranks);
+  return loaded;
 }
 
 }  // namespace tael

@@ -30,4 +30,8 @@ void check_world(const LoadedConfig& loaded, int64_t ranks);
 // The tokenizer bytes needs 259 rows of the embedding (specials included); for whoever has seen the data.
 void check_vocabulary(const LoadedConfig& loaded, std::string_view tokenizer, int64_t needed);
 
+// load_config and the three checks above: what a run of so many ranks does before it looks at anything else.
+LoadedConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides,
+                             const ConfigSearch& search, int64_t ranks);
+
 }  // namespace tael

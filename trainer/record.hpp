@@ -1,5 +1,5 @@
-// What rank 0 writes while a run goes on, and the thread that says meanwhile that it lives. Made when everything else is
-// ready: it takes the run directory's lock.
+// What rank 0 writes while a run goes on, and the thread that says meanwhile that it lives. Made when everything else
+// is ready: it takes the run directory's lock.
 #pragma once
 
 #include <condition_variable>

@@ -32,13 +32,14 @@ std::string build_line() {
 
 std::optional<std::vector<std::string>> read_data_digests(const std::string& run_directory) {
   const std::string path = run_directory + "/env.json";
-  if (!path_exists(path)) return std::nullopt;
-  const auto document = JsonDocument::parse(read_file(path, uint64_t{64} << 20, Exit::bad_data), path);
-  const Json* data = document.root().find("data");
-  if (data == nullptr) return std::nullopt;
-  std::vector<std::string> digests;
-  for (const Json& digest : data->items()) digests.push_back(digest.as_string());
-  return digests;
+  try {
+    const auto document = JsonDocument::parse(read_file(path, uint64_t{64} << 20, Exit::bad_data), path);
+    std::vector<std::string> digests;
+    for (const Json& digest : document.root().at("data").items()) digests.push_back(digest.as_string());
+    return digests;
+  } catch (const Error&) {
+    return std::nullopt;  // nothing that a run needs
+  }
 }
 
 RunDirectory::Found RunDirectory::look(const std::string& path) {

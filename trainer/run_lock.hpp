@@ -1,5 +1,5 @@
-// A run directory belongs to one job at a time. RUN/attempts/00000003.json is the third start of the run: who it is, and
-// how it ended. The highest number owns the directory while its process lives.
+// A run directory belongs to one job at a time. RUN/attempts/00000003.json is the third start of the run: who it is,
+// and how it ended. The highest number owns the directory while its process lives.
 //
 // - A number is taken by linking a complete file to its name, which only one of many can do, on network file systems
 //   too. So of any number of jobs that start at once exactly one wins.

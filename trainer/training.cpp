@@ -15,10 +15,11 @@ namespace tael {
 
 namespace {
 
-constexpr double kStatusSeconds = 2;    // between two versions of status.json while steps go on
-constexpr int kMostFailedSaves = 3;     // in a row, then the run stops
-constexpr double kAssumedMfu = 0.25;    // before a step was measured
-constexpr double kAssumedDisk = 200e6;  // bytes a second, before a save was measured
+constexpr double kStatusSeconds = 2;     // between two versions of status.json while steps go on
+constexpr int kMostFailedSaves = 3;      // in a row, then the run stops
+constexpr double kAssumedMfu = 0.25;     // before a step was measured
+constexpr double kAssumedDisk = 200e6;   // bytes a second, before a save was measured
+constexpr double kClosingSeconds = 0.5;  // of a rank, for what follows the last checkpoint
 
 // The mean peak of all ranks, measured by all at once, as they will compete in training. FLOP/s of one rank.
 double measured_peak(Run& run) {
@@ -38,17 +39,18 @@ std::optional<double> limit_of(const Config& config) {
 }
 
 // Device-seconds of a step, a save and an evaluation, before any of them was measured.
-Budget::Estimates estimates(const Run& run, double peak, std::optional<double> step_seconds) {
+Budget::Estimates estimates(const Run& run, double peak, const TrainingSetup& setup) {
   const Config& c = run.config;
   const double flops = training_flops_per_token(c.model.shape, c.training.seq_length), ranks = run.comm.size();
   const std::vector<int64_t> sizes = c.training.global_batch_size.all();
   const double step_tokens = static_cast<double>(std::ranges::max(sizes) * c.training.seq_length);
   double valid_tokens = 0;
   for (const TokenShard& shard : run.valid_shards) valid_tokens += static_cast<double>(shard.tokens());
-  const double token_seconds = step_seconds ? *step_seconds * ranks / step_tokens : flops / (kAssumedMfu * peak);
+  const double token_seconds =
+      setup.predicted_step_seconds ? *setup.predicted_step_seconds * ranks / step_tokens : flops / (kAssumedMfu * peak);
   const double bytes = 3.0 * static_cast<double>(run.network.table().size()) * sizeof(float);
   return {.step = token_seconds * step_tokens,
-          .save = ranks * (0.05 + bytes / kAssumedDisk),
+          .save = ranks * setup.predicted_save_seconds.value_or(0.05 + bytes / kAssumedDisk),
           .evaluation = token_seconds * valid_tokens / 3};
 }
 
@@ -68,7 +70,7 @@ Exit Training::operator()() {
   run_.comm.all_reduce({&age, 1}, ReduceOp::max);
   began_ = run_.clock.now() - static_cast<double>(age) * 1e-9;
   peak_ = measured_peak(run_);
-  budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, setup_.predicted_step_seconds));
+  budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, setup_));
   if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
   take_directory();
   try {
@@ -88,7 +90,7 @@ double Training::spent_now() const { return spent_before() + run_.comm.size() * 
 
 void Training::check_budget_of_a_new_run() {
   if (!budget_.limit()) return;
-  const double needed = spent_now() + budget_.step() + budget_.save();
+  const double needed = spent_now() + budget_.step() + budget_.save() + kClosingSeconds * run_.comm.size();
   if (needed <= *budget_.limit()) return;
   const bool money = run_.config.budget.money.has_value();
   const double unit = money ? run_.config.cluster.price_per_device_hour->amount / 3600 : 1.0 / 3600;
@@ -168,6 +170,11 @@ void Training::choose_beginning() {
       resumed = resume_from(store_.path(newest));
     }
   }
+  if (resumed && !setup_.branch_from && progress_.step >= run_.steps) {
+    int64_t complete = record_ && path_exists(record_->directory().file("model")) ? 1 : 0;
+    run_.comm.broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0);
+    complete_before_ = complete != 0;
+  }
   if (!resumed) {
     progress_ = {};
     run_.initialize();
@@ -211,7 +218,8 @@ Training::Border Training::border(bool last) {
   if (record_) {
     if (record_->directory().stop_requested()) stop = 1;
     if (!record_->owned()) dislodged = 1;
-    const double next = budget_.step() + (evaluation_due(progress_.step + 1) ? budget_.evaluation() : 0);
+    const double next = budget_.step() + (evaluation_due(progress_.step + 1) ? budget_.evaluation() : 0) +
+                        kClosingSeconds * run_.comm.size();
     if (!last && !budget_.fits(spent_now(), next)) over = 1;
   }
   run_.comm.all_reduce(sums, ReduceOp::sum);
@@ -388,8 +396,8 @@ Exit Training::end(Ending ending) {
   const char* state = "done";
   save_last();
   if (ending == Ending::steps_done) {
-    if (!run_.valid_shards.empty()) evaluate_now();
-    write_model();
+    if (!complete_before_ && !run_.valid_shards.empty()) evaluate_now();
+    if (!complete_before_) write_model();
   } else {
     code = ending == Ending::stop_asked ? Exit::requeue : Exit::budget;
     state = ending == Ending::stop_asked ? "stopped" : "budget";
@@ -404,7 +412,10 @@ Exit Training::end(Ending ending) {
     record_->release(static_cast<int>(code), state);
     const std::string of = fmt::format("after step {} of {}", grouped(progress_.step), grouped(run_.steps));
     const double hours = record_->ledger().booked() / 3600;
-    if (ending == Ending::steps_done) {
+    if (complete_before_) {
+      say("done", fmt::format("already: all {} were done before; more training.train_steps would go on",
+                              count_of(progress_.step, "step")));
+    } else if (ending == Ending::steps_done) {
       say("done", fmt::format("{} in {}, {:.4f} rank-hours; weights in {}", count_of(progress_.step, "step"),
                               duration(run_.clock.now() - began_), hours, record_->directory().file("model")));
     } else if (ending == Ending::stop_asked) {

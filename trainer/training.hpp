@@ -1,5 +1,5 @@
-// The life of a run on all ranks, from what is on the disk to its exit code: where it begins, its steps, evaluations and
-// checkpoints, what it spends, and the ways it ends.
+// The life of a run on all ranks, from what is on the disk to its exit code: where it begins, its steps, evaluations
+// and checkpoints, what it spends, and the ways it ends.
 #pragma once
 
 #include <csignal>
@@ -24,8 +24,9 @@ struct TrainingSetup {
   std::optional<std::string> branch_from;            // a checkpoint that a new run starts from
   bool in_existing_run = false;                      // the run directory was there
   const volatile std::sig_atomic_t* stop = nullptr;  // a signal asks to stop after the step
-  // What a step takes, in seconds, before the first was measured; nothing: from its FLOPs and the measured peak.
-  std::optional<double> predicted_step_seconds = std::nullopt;
+  // What a step and a save take, in seconds, before the first was measured; nothing: from FLOPs and the measured peak,
+  // and from bytes.
+  std::optional<double> predicted_step_seconds = std::nullopt, predicted_save_seconds = std::nullopt;
 };
 
 class Training {
@@ -87,6 +88,7 @@ class Training {
   double began_ = 0;         // of the earliest rank, on this rank's clock
   double peak_ = 0;          // FLOP/s of a rank
   double step_seconds_ = 0;  // smoothed
+  bool complete_before_ = false;  // all steps were done, and the model written, when it was started
   bool peak_doubted_ = false;
   int64_t saved_step_ = -1;    // of the newest checkpoint
   int failed_saves_ = 0;       // in a row

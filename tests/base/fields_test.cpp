@@ -46,7 +46,6 @@ void describe(Inner& o, FieldVisitor& v) {
 void describe(Sample& o, FieldVisitor& v) {
   v.field("seed", o.seed, Integer{}, "A seed.");
   v.field("ranks", o.ranks, or_auto(Integer{1, 64}), "Ranks.");
-  v.alias("world", "ranks");
   v.exclusive(
       "steps", [&] { o.steps.reset(); }, "tokens", [&] { o.tokens.reset(); });
   v.field("steps", o.steps, or_null(Count{1}), "Steps.");
@@ -65,10 +64,23 @@ void describe(Sample& o, FieldVisitor& v) {
   v.section("inner", o.inner, "The inside.");
 }
 
+constexpr KeyAlias kAliases[] = {{"world", "ranks"},        {"rate", "inner.rate"},  {"beta1", "betas[0]"},
+                                 {"beta2", "betas[1]"},     {"place.folder", "dir"}, {"inner.speed", "inner.rate"},
+                                 {"learning", "inner.rate"}};
+constexpr WordAlias kWords[] = {{"colour", "Vert", "green"}};
+constexpr KeyAdvice kAdvice[] = {{"samples", "tokens", "samples x length"}, {"place.remote", "", "files are local"}};
+constexpr KeyConstant kConstants[] = {{"copies", "1", "there is one"}, {"place.depth", "0", "it is flat"}};
+
+Schema sample_schema() {
+  Schema schema = schema_of(Sample{});
+  schema.other_names = {.aliases = kAliases, .words = kWords, .advice = kAdvice, .constants = kConstants};
+  return schema;
+}
+
 Sample read(std::string_view text, Reading* reading = nullptr) {
   Sample sample;
   Reading own;
-  read_fields(sample, parse_yaml(text, "t.yaml"), schema_of(Sample{}), reading ? *reading : own);
+  read_fields(sample, parse_yaml(text, "t.yaml"), sample_schema(), reading ? *reading : own);
   return sample;
 }
 
@@ -128,7 +140,7 @@ inner: {rate: 1e-3, gamma: [[0, 1.0e-3], [14.3T, 0.0]]}
 TEST(Fields, LaterMapsReplaceEarlierOnes) {
   Sample s;
   Reading reading;
-  const Schema schema = schema_of(Sample{});
+  const Schema schema = sample_schema();
   read_fields(s, parse_yaml("steps: 10\ninner: {rate: 0.25}", "a"), schema, reading);
   read_fields(s, parse_yaml("inner: {gamma: 2}", "b"), schema, reading);
   EXPECT_EQ(s.inner.rate, 0.25);
@@ -191,17 +203,20 @@ TEST(Fields, RandomDoublesSurviveTheText) {
 TEST(Fields, SaysWhatDiffersAndWhereItIsFrom) {
   Sample s;
   Reading reading;
-  read_fields(s, parse_yaml("seed: 2\ninner: {rate: 0.25}", "a.yaml"), schema_of(Sample{}), reading);
+  read_fields(s, parse_yaml("seed: 2\ninner: {rate: 0.25}", "a.yaml"), sample_schema(), reading);
   const auto found = differences(write_fields(Sample{}), write_fields(s));
   ASSERT_EQ(found.size(), 2u);
   EXPECT_EQ(found[0].path, "seed");
   EXPECT_EQ(found[1].path, "inner.rate");
   EXPECT_EQ(found[1].first, "0.5");
   EXPECT_EQ(found[1].second, "0.25");
-  const std::string text = to_yaml(write_fields(s), &reading);
-  EXPECT_NE(text.find("seed: 2  # a.yaml:1:7\n"), std::string::npos) << text;
-  EXPECT_NE(text.find("ranks: auto  # default\n"), std::string::npos) << text;
-  EXPECT_NE(schema_of(Sample{}).help_of("inner").find("inner.rate = 0.5: A rate. (a number from 0 to 1)"),
+  const std::string text =
+      to_yaml(write_fields(s), [&](std::string_view path) { return reading.origin(path).file_line(); });
+  // Comments stand below each other.
+  EXPECT_EQ(text.find("seed: 2             # a.yaml:1\n"), 0u) << text;
+  EXPECT_NE(text.find("\nranks: auto         # default\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("\ninner:\n  rate: 0.25        # a.yaml:2\n"), std::string::npos) << text;
+  EXPECT_NE(sample_schema().help_of("inner").find("inner.rate = 0.5: A rate. (a number from 0 to 1)"),
             std::string::npos);
 }
 
@@ -212,8 +227,8 @@ TEST(Fields, MessagesNamePlaceKeyExpectationAndNearest) {
   } cases[] = {
       {"sed: 1", "t.yaml:1:1: sed: unknown key; the nearest known one is seed"},
       {"seed: 1\ninner:\n  gama: 1", "t.yaml:3:3: inner.gama: unknown key; the nearest known one is inner.gamma"},
-      {"rate: 1", "t.yaml:1:1: rate: unknown key; the nearest known one is inner.rate"},
-      {"inner.rate: 1", "t.yaml:1:1: inner.rate: unknown key; the nearest known one is inner"},
+      {"gamma: 1", "t.yaml:1:1: gamma: unknown key; the nearest known one is inner.gamma"},
+      {"inner.rate: 1", "t.yaml:1:1: inner.rate: unknown key; in a file write inner: {rate: ...}"},
       {"seed: 1\nseed: 2", "t.yaml:2:1: duplicate key seed; it is first given at 1:1"},
       {"seed: \"1\"", "t.yaml:1:7: seed: expected a whole number at least 0, got \"1\""},
       {"seed: 010", "t.yaml:1:7: seed: expected a whole number at least 0, got 010"},
@@ -280,12 +295,91 @@ TEST(Fields, MessagesNamePlaceKeyExpectationAndNearest) {
   for (const auto& c : cases) EXPECT_EQ(error_of(c.text), c.message) << c.text;
 }
 
+TEST(Fields, OtherNamesStandForKeysWhereverTheyAre) {
+  Reading reading;
+  const Sample s =
+      read("rate: 0.25\nworld: 3\nplace: {folder: runs/x, depth: 0}\nbeta2: 0.5\ncolour: Vert\ncopies: 1", &reading);
+  EXPECT_EQ(s.inner.rate, 0.25);
+  EXPECT_EQ(s.ranks, 3);
+  EXPECT_EQ(s.dir, "runs/x");
+  EXPECT_EQ(s.betas, (std::array{0.9, 0.5}));
+  EXPECT_EQ(s.colour, Colour::green);
+  EXPECT_EQ(reading.aliases, (std::vector<std::string>{"colour Vert is read as green", "rate is read as inner.rate",
+                                                       "world is read as ranks", "place.folder is read as dir",
+                                                       "beta2 is read as betas[1]"}));
+  EXPECT_EQ(reading.ignored, (std::vector<std::string>{"place.depth", "copies"}));
+  EXPECT_EQ(reading.origin("inner.rate").str(), "t.yaml:1:7");
+  EXPECT_EQ(reading.in_words("inner.rate"), "inner.rate (written rate)");
+  EXPECT_EQ(reading.in_words("seed"), "seed");
+
+  // A section that is there takes in what stands elsewhere; hyphens are underscores; an element keeps the others.
+  Sample t;
+  Reading second;
+  const Schema schema = sample_schema();
+  read_fields(t, parse_yaml("inner: {gamma: 2}\nlearning: 0.5\nbeta1: 0.1\nbeta2: 0.2", "a"), schema, second);
+  EXPECT_EQ(t.inner.gamma, Schedule::constant(2));
+  EXPECT_EQ(t.inner.rate, 0.5);
+  EXPECT_EQ(t.betas, (std::array{0.1, 0.2}));
+  EXPECT_EQ(second.in_words("betas"), "betas (written beta1 and beta2)");
+  read_fields(t, parse_override("inner.speed=0.75"), schema, second);
+  read_fields(t, parse_override("beta1=0.3"), schema, second);
+  EXPECT_EQ(t.inner.rate, 0.75);
+  EXPECT_EQ(t.betas, (std::array{0.3, 0.2}));
+  EXPECT_EQ(second.in_words("inner.rate"), "inner.rate (written inner.speed)");
+  read_fields(t, parse_override("inner.rate=0.5"), schema, second);
+  EXPECT_EQ(second.in_words("inner.rate"), "inner.rate");
+}
+
+TEST(Fields, OtherNamesContradictAndAreRefused) {
+  const struct {
+    const char* text;
+    const char* message;
+  } cases[] = {
+      {"rate: 1\ninner: {rate: 1}", "t.yaml:1:7: rate is another name of inner.rate; give one of them"},
+      {"inner: {rate: 1}\nrate: 1", "t.yaml:2:7: rate is another name of inner.rate; give one of them"},
+      {"rate: 1\nlearning: 1", "t.yaml:2:11: learning is another name of rate; give one of them"},
+      {"betas: [0, 0]\nbeta1: 0.5", "t.yaml:2:8: beta1 is another name of betas[0]; give one of them"},
+      {"beta1: 0.5\nbeta-1: 0.5", "t.yaml:2:1: beta-1: unknown key; the nearest known one is betas"},
+      {"beta1: 2", "t.yaml:1:8: beta1: expected a number from 0 to 1, got 2"},
+      {"rate: 2", "t.yaml:1:7: rate: expected a number from 0 to 1, got 2"},
+      {"rate: 0.5\ninner: 3", "t.yaml:2:8: inner: expected a map of keys, got 3"},
+      {"samples: 5", "t.yaml:1:1: samples: unknown key; give tokens instead: samples x length"},
+      {"inner: {samples: 5}", "t.yaml:1:9: inner.samples: unknown key; give tokens instead: samples x length"},
+      {"place: {remote: x}", "t.yaml:1:9: place.remote: unknown key; files are local"},
+      {"place: {else: x}", "t.yaml:1:9: place.else: unknown key; nothing known is near it"},
+      {"place: {depth: 1}", "t.yaml:1:16: place.depth: expected 0 (it is flat), got 1"},
+      {"copies: 2", "t.yaml:1:9: copies: expected 1 (there is one), got 2"},
+      {"learnin: 1", "t.yaml:1:1: learnin: unknown key; the nearest known one is inner.rate"},
+      {"place: 3", "t.yaml:1:1: place: unknown key; the nearest known one is price"},
+  };
+  for (const auto& c : cases) EXPECT_EQ(error_of(c.text), c.message) << c.text;
+}
+
+TEST(Fields, ANameAloneMeansOneKeyOrNone) {
+  const Schema schema = sample_schema();
+  const std::pair<const char*, const char*> cases[] = {{"seed", "seed"},
+                                                       {"gamma", "inner.gamma"},
+                                                       {"learning", "inner.rate"},
+                                                       {"beta-1", ""},
+                                                       {"beta1", "betas"},
+                                                       {"samples", "tokens"},
+                                                       {"inner.rate", "inner.rate"},
+                                                       {"place.folder", "dir"},
+                                                       {"inner", ""},
+                                                       {"nothing", ""},
+                                                       {"use_cache", ""},
+                                                       {"place-folder", ""},
+                                                       {"folder", "dir"},
+                                                       {"speed", "inner.rate"}};
+  for (const auto& [name, key] : cases) EXPECT_EQ(key_named(schema, name), key) << name;
+}
+
 TEST(Fields, OverridesAreFlowYaml) {
   const auto error = [](std::string_view text) {
     try {
       Sample sample;
       Reading reading;
-      read_fields(sample, parse_override(text), schema_of(Sample{}), reading);
+      read_fields(sample, parse_override(text), sample_schema(), reading);
     } catch (const Error& e) {
       return fmt::format("{}: {}", static_cast<int>(e.code()), e.what());
     }

@@ -167,6 +167,8 @@ TEST(DamagedInput, OptionsThatMakeNoSense) {
     o.out = dir + "/a.txt";
   });
   refused("--out and --valid name the same file DIR/t.h5", [](auto& o) { o.valid = o.out; });
+  refused("--out and --valid name the same file DIR/t.h5",
+          [](auto& o) { o.valid = parent_directory(o.out) + "/./t.h5"; });
   refused("DIR/a.txt is an input and an output at once", [](auto& o) { o.out = o.inputs[0]; });
 }
 

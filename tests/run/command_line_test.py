@@ -9,13 +9,13 @@ import sys
 sys.dont_write_bytecode = True
 from program import ProgramTest, main  # noqa: E402
 
-BUILT = ["train", "eval", "data prepare", "data inspect", "data import", "checkpoint export-hf", "config show", "submit"]
+BUILT = ["train", "eval", "data prepare", "data inspect", "data import", "checkpoint export-hf", "config show", "config check",
+         "config diff", "completion", "submit"]
 NOT_BUILT = [
     "plan {config} optimizer.lr=1 --search --json", "sample {run} --prompt text --tokens 3 --temperature 0",
     "sample {run} --prompt-ids 1,2,3 --print-ids", "report {run} {run} --json",
     "doctor --kernels", "selftest {config}", "selftest", "data train-tokenizer corpus", "checkpoint inspect {run}",
-    "checkpoint verify {run}", "checkpoint diff {run} {run}", "checkpoint import-hf {run} out", "config check {config}",
-    "config diff {config}", "plan --help", "plan"]
+    "checkpoint verify {run}", "checkpoint diff {run} {run}", "checkpoint import-hf {run} out", "plan --help", "plan"]
 
 
 class CommandLine(ProgramTest):
@@ -24,7 +24,10 @@ class CommandLine(ProgramTest):
                 ("", "a command is missing; one of: train, eval, data"), ("trian x", "unknown command trian; one of: train"),
                 ("--bogus", "unknown option --bogus"), ("data", "a command is missing; one of: prepare, inspect, import"),
                 ("data prepair", "unknown command prepair"), ("config", "a command is missing"), ("train", "config is required"),
-                ("train a.yaml --bogus", "not expected: --bogus"), ("eval", "model is required"), ("eval x", "--data is required"),
+                ("train a.yaml --bogus", "not expected: --bogus"),
+                ("train a.yaml --lr 3e-4", "--lr is no option; a key of the configuration is written optimizer.lr=VALUE"),
+                ("train a.yaml --train-samples=7 --x", "a key of the configuration is written training.train_tokens=VALUE"),
+                ("config show a.yaml --training.seq_length=7", "is written training.seq_length=VALUE"), ("eval", "model is required"), ("eval x", "--data is required"),
                 ("eval x --data y --seq-length 0", "--seq-length: a whole number of at least 1"),
                 ("eval x --data y --seq-length 1e3", "--seq-length: a whole number of at least 1"),
                 ("eval x --data y --compute fp64", "--compute fp64: expected fp32, bf16 or fp8"),
@@ -32,7 +35,9 @@ class CommandLine(ProgramTest):
                 ("data prepare --out x.h5 --valid v.h5 --valid-fraction lots corpus", "--valid-fraction = lots"),
                 ("data inspect", "shard is required"), ("data import tokens --out x.h5 f", "expected nanogpt, llmc or megatron"),
                 ("checkpoint export-hf a", "out is required"), ("checkpoint export-hf a b --dtype f16", "expected fp32, bf16 or fp8"),
-                ("config show", "config is required"), ("--color purple config show x", "purple not in {auto,always,never}")):
+                ("config show", "config is required"), ("config check", "config is required"), ("config diff a", "b is required"),
+                ("config check a --ranks 0", "--ranks: Value 0 not in range 1 to 65536"), ("completion", "shell is required"),
+                ("completion csh", "csh not in {bash,zsh,fish}"), ("--color purple config show x", "purple not in {auto,always,never}")):
             with self.subTest(words):
                 done = self.command(*words.split())
                 self.assertEqual(done.code, 2, str(done))
@@ -68,7 +73,7 @@ class CommandLine(ProgramTest):
         done = self.command("--help")
         self.assertEqual((done.code, done.err), (0, ""))
         self.assertEqual(len(done.out.partition("\nexamples:\n")[2].strip().splitlines()), 2)
-        for verb in ("train", "eval", "data", "checkpoint", "config", "plan", "sample", "report", "submit", "doctor", "selftest"):
+        for verb in ("train", "eval", "data", "checkpoint", "config", "completion", "plan", "sample", "report", "submit", "doctor", "selftest"):
             self.assertRegex(done.out, rf"(?m)^  {verb} ")
         self.assertEqual(self.command("train", "--help", ranks=2).out.count("examples:"), 1)
 

@@ -97,15 +97,19 @@ class RunDirectory(ProgramTest):
         run = self.run_
         found = {str(p.relative_to(run.path)) for p in run.path.rglob("*") if p.is_file()}
         events = {name for name in found if name.startswith("tb/")}
-        self.assertEqual(found - events, {"config.yaml", "env.json", "metrics.jsonl", "status.json", "model/config.json",
-                                          "model/generation_config.json", "model/model.safetensors"})
+        self.assertEqual(found - events, {
+            "config.yaml", "env.json", "metrics.jsonl", "ledger.jsonl", "status.json", "attempts/00000001.json",
+            "checkpoints/latest", "checkpoints/step-00000004/manifest.json", "checkpoints/step-00000004/shard-00000.h5",
+            "checkpoints/step-00000004/shard-00001.h5", "model/config.json", "model/generation_config.json",
+            "model/model.safetensors"})
         self.assertEqual(len(events), 1)
         self.assertRegex(events.pop(), r"^tb/events\.out\.tfevents\.\d{10}\.[^/]+$")
 
     def test_metrics_have_the_fields_of_the_contract(self):
         run = self.run_
         self.assertEqual([(line["kind"], line["step"]) for line in run.metrics()],
-                         [("step", 1), ("step", 2), ("eval", 2), ("step", 3), ("step", 4), ("eval", 4), ("end", 4)])
+                         [("step", 1), ("step", 2), ("eval", 2), ("step", 3), ("step", 4),
+                          ("checkpoint", 4), ("eval", 4), ("end", 4)])
         for line in run.metrics():
             self.assertRegex(line["t"], r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
             self.assertEqual(line["attempt"], 1)
@@ -121,6 +125,8 @@ class RunDirectory(ProgramTest):
             self.assertGreater(line["comm/bytes_within_host"], 0)
             self.assertEqual(line["comm/bytes_between_hosts"], 0)
             hours = line["cost/gpu_hours"]
+        for line in run.metrics("checkpoint"):
+            self.assertEqual(set(line), FIELDS | {"checkpoint/bytes", "checkpoint/stall_ms", "checkpoint/seconds"})
         for line in run.metrics("eval"):
             self.assertEqual(set(line), EVAL)
             self.assertAlmostEqual(line["valid/ppl"], math.exp(line["valid/loss"]))

@@ -48,15 +48,18 @@ class Requests(ProgramTest):
         return directory, child
 
     def check_stopped(self, directory, done):
-        self.assertEqual(done.code, 0, str(done))
+        self.assertEqual(done.code, 75, str(done))
         run = Run(directory, done)
         self.assertEqual(run.status()["state"], "stopped")
         self.assertEqual(run.metrics()[-1]["kind"], "end")
         self.assertEqual(run.metrics()[-1]["state"], "stopped")
         self.assertEqual(run.metrics("step")[-1]["step"], run.status()["step"])
         self.assertRegex(done.err, r"(?m)^stopped +after step [\d,]+ of 1,000,000")
-        self.assertTrue(run.weights())
+        self.assertFalse((directory / "model").exists())
         self.assertFalse((directory / "STOP").exists())
+        step = run.status()["step"]
+        self.assertEqual((directory / "checkpoints/latest").read_text(), f"step-{step:08}\n")
+        self.assertTrue((directory / f"checkpoints/step-{step:08}/manifest.json").exists())
 
     def test_stop_file_ends_a_run_after_the_step(self):
         for ranks in (None, 2):
@@ -65,8 +68,15 @@ class Requests(ProgramTest):
             self.check_stopped(directory, self.finish(child))
 
     def test_interrupt_does_what_stop_does(self):
-        directory, child = self.launch()
-        child.send_signal(signal.SIGINT)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            directory, child = self.launch()
+            child.send_signal(number)
+            self.check_stopped(directory, self.finish(child))
+
+    def test_the_notice_of_a_scheduler_reaches_every_rank_and_may_come_twice(self):
+        directory, child = self.launch(2)
+        child.send_signal(signal.SIGUSR1)  # mpirun passes it on
+        child.send_signal(signal.SIGUSR1)
         self.check_stopped(directory, self.finish(child))
 
     def test_a_second_interrupt_leaves_at_once(self):
@@ -80,11 +90,6 @@ class Requests(ProgramTest):
         done = self.finish(child)
         self.assertEqual(done.code, 128 + signal.SIGINT, str(done))
         self.assertFalse((directory / "model").exists())
-
-    def test_terminate_kills_as_usual(self):
-        _, child = self.launch()
-        child.terminate()
-        self.assertEqual(self.finish(child).code, -signal.SIGTERM)
 
     def test_a_killed_rank_ends_the_job(self):
         directory, child = self.launch(4)
@@ -161,15 +166,29 @@ class Refusals(ProgramTest):
             self.assertEqual(len(done.messages()), 1, str(done))
             self.assertIn("nowhere.yaml", done.messages()[0])
 
-    def test_an_existing_directory_is_refused_and_untouched(self):
+    def test_a_directory_that_is_no_run_is_refused_and_untouched(self):
+        foreign = self.fresh()
+        foreign.mkdir()
+        (foreign / "thesis.tex").write_text("years of work")
+        plain = self.folder / "plain"
+        plain.write_text("a file")
+        for path, words in ((foreign, "is no run of tael"), (plain, "is no directory")):
+            for ranks in (None, 2):
+                done = self.command("train", self.config(), f"run.dir={path}", ranks=ranks)
+                self.assertEqual(done.code, 78, str(done))
+                self.assertEqual(len(done.messages()), 1, str(done))
+                self.assertIn(words, done.messages()[0])
+                self.assertNotIn("rank 0", done.messages()[0])
+        self.assertEqual([p.name for p in foreign.iterdir()], ["thesis.tex"])
+
+    def test_a_run_that_exists_is_refused_when_a_new_one_is_asked_for(self):
         run = self.train()
         before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in run.path.rglob("*") if p.is_file()}
-        for ranks, resume in ((None, "auto"), (2, "never"), (4, "auto")):
+        for ranks, resume in ((None, "never"), (2, "never"), (None, run.path / "checkpoints/step-00000004")):
             done = self.command("train", self.config(), f"run.dir={run.path}", "--resume", resume, ranks=ranks)
             self.assertEqual(done.code, 78, str(done))
             self.assertEqual(len(done.messages()), 1, str(done))
             self.assertIn(f"run.dir: {run.path} exists", done.messages()[0])
-            self.assertNotIn("rank 0", done.messages()[0])
         after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in run.path.rglob("*") if p.is_file()}
         self.assertEqual(before, after)
 
@@ -275,15 +294,15 @@ class Disk(ProgramTest):
             # Shared memory of the ranks is a file too.
             environment = {"OMPI_MCA_btl": "self,tcp"}
             done = self.command(*words, ranks=ranks, file_limit=100_000, environment=environment)
-            self.check(done, r"model.*: cannot write: File too large")
+            self.check(done, r"no checkpoint of step 4: .*(File too large|cannot write)")
             self.assertEqual(Run(directory, done).status()["state"], "failed")
             self.assertFalse((directory / "model").exists(), str(list(directory.rglob("*"))))
 
     def test_a_limit_of_file_size_while_metrics_are_written(self):
         for ranks in (None, 2):
-            directory, words = self.train_words([*LONG, "metrics.tensorboard=false"])
+            directory, words = self.train_words([*LONG, "metrics.tensorboard=false", "checkpoint.interval=0"])
             done = self.command(*words, ranks=ranks, file_limit=20_000, environment={"OMPI_MCA_btl": "self,tcp"})
-            self.check(done, r"metrics\.jsonl: cannot write: File too large")
+            self.check(done, r"(metrics|ledger)\.jsonl: cannot write: File too large")
             self.assertEqual(Run(directory, done).status()["state"], "failed")
 
     def test_a_limit_of_file_size_while_data_is_prepared(self):

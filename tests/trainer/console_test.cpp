@@ -25,6 +25,7 @@ StepReport report(int64_t step, double loss) {
   r.mfu = 0.512;
   r.peak_gib = 0.2;
   r.max_violation = 1.41;
+  r.gpu_hours = 0.0123;
   return r;
 }
 
@@ -59,12 +60,12 @@ TEST(Console, Durations) {
 
 TEST(Console, AStepLineStandsUnderItsHead) {
   const Console console({.mtp = true, .experts = true});
-  EXPECT_EQ(
-      console.head(),
-      "    step      loss      mtp     gnorm        lr    tokens     tok/s      ms    mfu     mem maxvio      left");
-  EXPECT_EQ(
-      console.line(report(20, 5.22074), 49),
-      "      20   5.22074  6.94000    1.8230  1.20e-05    40,960     7,412   276.3  51.2%   0.20G  1.410     00:49");
+  EXPECT_EQ(console.head(),
+            "    step      loss      mtp     gnorm        lr    tokens     tok/s      ms    mfu     mem maxvio     "
+            "hours      left");
+  EXPECT_EQ(console.line(report(20, 5.22074), 49),
+            "      20   5.22074  6.94000    1.8230  1.20e-05    40,960     7,412   276.3  51.2%   0.20G  1.410    "
+            "0.0123     00:49");
 }
 
 TEST(Console, ColumnsThatTheRunDoesNotHaveAreNotThere) {

@@ -120,10 +120,16 @@ TEST(Metrics, EveryKindOfLineIsJsonWithTheSameHead) {
   EXPECT_EQ(kinds, "step eval event end ");
 }
 
-TEST(Metrics, AnExistingFileIsRefused) {
+TEST(Metrics, ASecondAttemptGoesOnBehindATornLine) {
   const std::string path = place("exists");
-  MetricsFile first(path, 1);
-  EXPECT_THROW(MetricsFile(path, 1), Error);
+  MetricsFile(path, 1).write_event(1, 10, "first", at(0));
+  const std::string whole = read_file(path), torn = whole + "{\"t\":\"19";
+  replace_file(path, torn);
+  MetricsFile(path, 2).write_event(1, 10, "second", at(0));
+  const std::string text = read_file(path);
+  EXPECT_EQ(text.substr(0, torn.size() + 1), torn + "\n");
+  EXPECT_NE(text.find("\"attempt\":2"), std::string::npos);
+  EXPECT_EQ(text.back(), '\n');
 }
 
 TEST(Status, IsReplacedAsAWhole) {

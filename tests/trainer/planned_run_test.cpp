@@ -3,7 +3,6 @@
 
 #include <mutex>
 
-#include "parallel/comm_planned.hpp"
 #include "tests/harness/random.hpp"
 #include "tests/harness/training.hpp"
 
@@ -39,7 +38,7 @@ TEST(PlannedRun, TakesTheMemoryOfTheRealOne) {
       const std::lock_guard lock(mutex);
       real.push_back(sizes(run));
     });
-    const std::unique_ptr<Comm> planned = make_comm_planned(2, 2);
+    const std::unique_ptr<Comm> planned = make_comm_alike(4, 2);
     const tael::Run run(loaded, *planned);
     for (const std::vector<size_t>& rank : real) EXPECT_EQ(sizes(run), rank) << reduction;
     EXPECT_EQ(run.memory_plan.communication > 0, loaded.config.canonical());  // fast leaves it to the library
@@ -51,7 +50,7 @@ TEST(PlannedRun, MustFitTheNodeThatIsNamed) {
   const std::string shard = make_shard(directory, "data", Random(3).integers(2000, 37), 37);
   const LoadedConfig loaded =
       load_config_text(kModel, "test.yaml", {"data.train=[" + shard + "]", "cluster.threads_per_rank=1"}, {});
-  const std::unique_ptr<Comm> planned = make_comm_planned(1, 4);
+  const std::unique_ptr<Comm> planned = make_comm_alike(4, 1);
   const size_t needed = 4 * tael::Run(loaded, *planned).reserved_bytes();
   EXPECT_NO_THROW(tael::Run(loaded, *planned, monotonic_time(), process_start(), 2 * needed));
   const std::string refusal =

@@ -3,24 +3,37 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 
+#include "base/file.hpp"
 #include "base/json.hpp"
 #include "model/param_table.hpp"
+#include "parallel/comm.hpp"
+#include "trainer/assemble.hpp"
 #include "trainer/config_rules.hpp"
 #include "trainer/console.hpp"
+#include "trainer/start_facts.hpp"
 
 namespace tael {
 
 namespace {
 
 constexpr size_t kColumns = 110;
+constexpr int64_t kMostRanks = 65'536;
 
 bool is_model_alone(const LoadedConfig& loaded) {
   return std::all_of(loaded.reading.origins.begin(), loaded.reading.origins.end(),
                      [](const auto& entry) { return entry.first.starts_with("model.") || entry.first == "schema"; });
 }
 
-std::string as_json(const std::vector<WrittenField>& fields, const ParamCounts& counts) {
+std::string with_name(const Reading& reading, std::string_view path) {
+  const auto other = reading.written.find(path);
+  const std::string place = reading.origin(path).file_line();
+  return other == reading.written.end() ? place : fmt::format("{} (written {})", place, other->second);
+}
+
+std::string as_json(const std::vector<WrittenField>& fields, const ParamCounts& counts, const Reading* origins) {
   JsonWriter json(JsonWriter::Style::pretty);
   json.begin_object().field("schema", 1);
   write_json(json, fields);
@@ -30,14 +43,55 @@ std::string as_json(const std::vector<WrittenField>& fields, const ParamCounts& 
       .field("active_without_input_table", counts.active_without_input_table)
       .field("mtp", counts.mtp)
       .field("gate_biases", counts.gate_biases);
-  json.end_object().end_object();
+  json.end_object();
+  if (origins != nullptr) {
+    json.key("origins").begin_object();
+    for (const WrittenField& field : fields) {
+      if (!field.section) json.field(field.path, origins->origin(field.path).str());
+    }
+    json.end_object();
+  }
+  json.end_object();
   return json.text() + "\n";
+}
+
+void keep_model_only(std::vector<WrittenField>& fields) {
+  std::erase_if(fields, [](const WrittenField& f) { return f.path != "model" && !f.path.starts_with("model."); });
+}
+
+const ConfigNode& value_of(const std::vector<WrittenField>& fields, std::string_view path) {
+  return std::find_if(fields.begin(), fields.end(), [&](const WrittenField& f) { return f.path == path; })->value;
+}
+
+void write_out(const std::string& text, std::FILE* out) {
+  if (std::fwrite(text.data(), 1, text.size(), out) != text.size() || std::fflush(out) != 0) {
+    fail(Exit::io, "the output could not be written");
+  }
+}
+
+// What load_config takes: a run directory is its config.yaml, a bare name may be that of a preset.
+std::string config_of(const std::string& argument, const ConfigSearch& search) {
+  if (is_directory(argument)) {
+    if (!path_exists(argument + "/config.yaml")) {
+      fail(Exit::bad_config, "{}: a directory without config.yaml; that of a run has one", argument);
+    }
+    return argument + "/config.yaml";
+  }
+  if (argument.find('/') != std::string::npos || path_exists(argument) || path_exists(argument + ".yaml")) {
+    return argument;
+  }
+  std::string preset = argument;
+  std::replace(preset.begin(), preset.end(), '-', '_');
+  for (const std::string& directory : search.config_dirs) {
+    if (path_exists(fmt::format("{}/models/{}.yaml", directory, preset))) return "models/" + preset;
+  }
+  return argument;
 }
 
 }  // namespace
 
 std::string config_show(const ConfigShowOptions& options) {
-  const LoadedConfig loaded = load_config(options.config, options.overrides, options.search);
+  const LoadedConfig loaded = load_config(config_of(options.config, options.search), options.overrides, options.search);
   const bool model_alone = is_model_alone(loaded);
   if (model_alone && !loaded.reading.given("model.hidden_size")) {
     fail(Exit::bad_config, "{}: model: must be given", loaded.files.back());
@@ -45,11 +99,11 @@ std::string config_show(const ConfigShowOptions& options) {
   if (!model_alone) check_config(loaded);
   const ParamCounts counts = count_parameters(loaded.config.model.shape);
   std::vector<WrittenField> fields = write_fields(loaded.config);
-  if (model_alone) {
-    std::erase_if(fields, [](const WrittenField& f) { return f.path != "model" && !f.path.starts_with("model."); });
-  }
-  if (options.json) return as_json(fields, counts);
-  std::string text = "schema: 1\n" + to_yaml(fields, options.origin ? &loaded.reading : nullptr);
+  if (model_alone) keep_model_only(fields);
+  if (options.json) return as_json(fields, counts, options.origin ? &loaded.reading : nullptr);
+  FieldComment comment;
+  if (options.origin) comment = [&](std::string_view path) { return with_name(loaded.reading, path); };
+  std::string text = "schema: 1\n" + to_yaml(fields, comment);
   for (const std::string& note : config_notes(loaded)) text += "# " + note + "\n";
   const std::vector<std::string> changed =
       model_alone ? std::vector<std::string>{} : changed_settings(loaded, kColumns);
@@ -62,11 +116,79 @@ std::string config_show(const ConfigShowOptions& options) {
 }
 
 int run_config_show(const ConfigShowOptions& options, std::FILE* out) {
-  const std::string text = config_show(options);
-  if (std::fwrite(text.data(), 1, text.size(), out) != text.size() || std::fflush(out) != 0) {
-    fail(Exit::io, "the output could not be written");
-  }
+  write_out(config_show(options), out);
   return static_cast<int>(Exit::done);
+}
+
+int run_config_check(const ConfigCheckOptions& options, std::FILE* out) {
+  const std::string path = config_of(options.config, options.search);
+  int64_t ranks = options.ranks;
+  if (ranks == 0) {
+    const ParallelismOptions p = load_config(path, options.overrides, options.search).config.parallelism;
+    ranks = p.tensor_parallel * p.pipeline_parallel;  // each at most a million
+    if (__builtin_mul_overflow(ranks, p.data_parallel.value_or(1), &ranks)) ranks = kMostRanks + 1;
+  }
+  if (ranks > kMostRanks) {
+    fail(options.ranks == 0 ? Exit::bad_config : Exit::usage, "{} ranks; a check is for at most {}", ranks, kMostRanks);
+  }
+  if (options.hosts > ranks) fail(Exit::usage, "--hosts {}: more hosts than the {} ranks", options.hosts, ranks);
+  const LoadedConfig loaded = load_run_config(path, options.overrides, options.search, ranks);
+  const std::unique_ptr<Comm> world = make_comm_alike(static_cast<int>(ranks), static_cast<int>(options.hosts));
+  const std::string& directory = loaded.config.run.dir;
+  const bool exists = path_exists(directory);
+  if (!exists) require_creatable(directory);
+  const Run run(loaded, *world);
+  Console console({.out = out});
+  print_config(console, loaded);
+  print_start(console, run);
+  console.fact("check",
+               fmt::format("passed for {} on {}; {}; nothing was written", count_of(ranks, "rank"),
+                           count_of(options.hosts, "host"), exists ? "run.dir exists already" : "run.dir can be made"));
+  return static_cast<int>(Exit::done);
+}
+
+int run_config_diff(const ConfigDiffOptions& options, std::FILE* out) {
+  const LoadedConfig first = load_config(config_of(options.first, options.search), {}, options.search);
+  const LoadedConfig second = load_config(config_of(options.second, options.search), {}, options.search);
+  std::vector<WrittenField> a = write_fields(first.config), b = write_fields(second.config);
+  const bool models = is_model_alone(first) || is_model_alone(second);
+  if (models) {
+    keep_model_only(a);
+    keep_model_only(b);
+  }
+  const auto compared = std::count_if(a.begin(), a.end(), [](const WrittenField& f) { return !f.section; });
+  const std::vector<FieldDifference> found = differences(a, b);
+  const int code = found.empty() ? 0 : 1;
+  if (options.json) {
+    JsonWriter json(JsonWriter::Style::pretty);
+    json.begin_object().field("a", options.first).field("b", options.second).field("equal", found.empty());
+    json.field("models_only", models).field("compared", static_cast<int64_t>(compared));
+    json.key("differences").begin_array();
+    for (const FieldDifference& d : found) {
+      json.begin_object().field("key", d.path);
+      write_json(json.key("a"), value_of(a, d.path));
+      write_json(json.key("b"), value_of(b, d.path));
+      json.field("a_origin", first.reading.origin(d.path).str());
+      json.field("b_origin", second.reading.origin(d.path).str()).end_object();
+    }
+    json.end_array().end_object();
+    write_out(json.text() + "\n", out);
+    return code;
+  }
+  std::string text;
+  if (!found.empty()) text += fmt::format("--- {}\n+++ {}\n", options.first, options.second);
+  size_t width = 0;
+  for (const FieldDifference& d : found) width = std::max({width, d.first.size(), d.second.size()});
+  width = std::min(width, kColumns / 2);
+  for (const FieldDifference& d : found) {
+    text += fmt::format("{}\n", d.path);
+    text += fmt::format("- {:{}}  {}\n", d.first, width, with_name(first.reading, d.path));
+    text += fmt::format("+ {:{}}  {}\n", d.second, width, with_name(second.reading, d.path));
+  }
+  text += fmt::format("{} of {} keys differ{}\n", found.empty() ? "none" : std::to_string(found.size()), compared,
+                      models ? " (models alone compared)" : "");
+  write_out(text, out);
+  return code;
 }
 
 std::vector<std::string> config_notes(const LoadedConfig& loaded) {
@@ -102,6 +224,12 @@ std::vector<std::string> changed_settings(const LoadedConfig& loaded, size_t wid
     lines.push_back(setting);
   }
   return lines;
+}
+
+void print_config(Console& console, const LoadedConfig& loaded) {
+  for (const std::string& note : config_notes(loaded)) console.fact("config", note);
+  std::string_view name = "changed";
+  for (const std::string& line : changed_settings(loaded, kColumns)) console.fact(std::exchange(name, ""), line);
 }
 
 }  // namespace tael

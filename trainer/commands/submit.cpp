@@ -12,7 +12,7 @@
 #include "cost/flops.hpp"
 #include "cost/job_time.hpp"
 #include "cost/machine.hpp"
-#include "parallel/comm_planned.hpp"
+#include "parallel/comm.hpp"
 #include "trainer/assemble.hpp"
 #include "trainer/child_process.hpp"
 #include "trainer/config_rules.hpp"
@@ -274,7 +274,8 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   loaded.config.data.verify = Verify::blocks;
   const std::optional<int64_t> threads = loaded.config.cluster.threads_per_rank;
   const NodeMemory memory = node_memory(request, nodes, threads);
-  const std::unique_ptr<Comm> world = make_comm_planned(static_cast<int>(nodes.count), static_cast<int>(nodes.ranks));
+  const std::unique_ptr<Comm> world =
+      make_comm_alike(static_cast<int>(nodes.all_ranks()), static_cast<int>(nodes.count));
   Run run(loaded, *world, monotonic_time(), process_start(), memory.bytes);
   const Prediction prediction = predict(run, nodes);
 

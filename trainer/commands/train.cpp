@@ -2,7 +2,6 @@
 
 #include <array>
 #include <optional>
-#include <utility>
 
 #include "base/hash.hpp"
 #include "parallel/agree.hpp"
@@ -53,11 +52,7 @@ Beginning look_at(const std::string& directory, const std::string& resume) {
 int run_train(const TrainOptions& options, Comm& comm) {
   LoadedConfig loaded = agreed(comm, [&] {
     if (options.profile) fail(Exit::missing_resource, "tael train --profile is not built yet");
-    LoadedConfig config = load_config(options.config, options.overrides, options.search);
-    check_config(config);
-    check_built(config);
-    check_world(config, comm.size());
-    return config;
+    return load_run_config(options.config, options.overrides, options.search, comm.size());
   });
   Beginning beginning;
   agreed_by(comm, comm.rank() == 0, [&] { beginning = look_at(loaded.config.run.dir, options.resume); });
@@ -78,10 +73,7 @@ int run_train(const TrainOptions& options, Comm& comm) {
                                    .budget = loaded.config.budget.gpu_hours || loaded.config.budget.money,
                                    .currency = price ? price->currency : std::string()});
     console->fact("tael", build_line());
-    for (const std::string& note : config_notes(loaded)) console->fact("config", note);
-    constexpr size_t kColumns = 110;
-    std::string_view name = "changed";
-    for (const std::string& line : changed_settings(loaded, kColumns)) console->fact(std::exchange(name, ""), line);
+    print_config(*console, loaded);
   }
   Run run(loaded, comm, options.time, options.began);
   if (console) print_start(*console, run);

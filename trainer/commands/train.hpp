@@ -30,8 +30,8 @@ struct TrainOptions {
   std::optional<double> predicted_step_seconds = std::nullopt;  // TrainingSetup
 };
 
-// Collective. Returns 0 after the last step, 75 when it was stopped by STOP or a signal, 76 at the end of the budget, the
-// latter two with a complete checkpoint. Throws Error otherwise.
+// Collective. Returns 0 after the last step, 75 when it was stopped by STOP or a signal, 76 at the end of the budget,
+// the latter two with a complete checkpoint. Throws Error otherwise.
 int run_train(const TrainOptions& options, Comm& comm);
 
 }  // namespace tael

@@ -1,0 +1,285 @@
+#!/usr/bin/env python3
+"""Runs that go on: after a request, after a kill, with other ranks, with more steps, from a damaged checkpoint, beside
+another job. The measure is always the undisturbed run: the same bits in every weight, the same digits in every metric.
+
+    tests/run/resume_test.py build/tael
+"""
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+
+sys.dont_write_bytecode = True
+from program import ProgramTest, Run, main  # noqa: E402
+
+# Longer than CONFIG's four steps, so that there is something between checkpoints.
+STEPS = ["training.train_steps=24", "training.eval_interval=8", "checkpoint.interval=4"]
+
+
+def numbers(run):
+    """The last line of each step, as readers take them."""
+    last = {}
+    for line in run.numbers():
+        if line["kind"] in ("step", "eval"):
+            last[line["kind"], line["step"]] = line
+    return last
+
+
+def ledger(path):
+    lines = [json.loads(line) for line in (path / "ledger.jsonl").read_text().splitlines() if line.endswith("}")]
+    kinds = {}
+    for line in lines:
+        for kind, seconds in line["device_s"].items():
+            kinds[kind] = kinds.get(kind, 0) + seconds
+    return lines, kinds
+
+
+class Resume(ProgramTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        directory, words = cls.train_words(STEPS)
+        done = cls.command(*words)
+        assert done.code == 0, str(done)
+        cls.whole = Run(directory, done)
+
+    def check_equal(self, path):
+        run = Run(path, None)
+        self.assertEqual(run.weights(), self.whole.weights())
+        self.assertEqual(numbers(run), numbers(self.whole))
+        self.assertEqual(run.status()["state"], "done")
+
+    def check_ledger(self, path):
+        lines, kinds = ledger(path)
+        for attempt in {line["attempt"] for line in lines}:
+            mine = [line for line in lines if line["attempt"] == attempt]
+            booked = sum(sum(line["device_s"].values()) for line in mine)
+            wall = mine[-1]["ranks"] * mine[-1]["wall_s"]
+            self.assertAlmostEqual(booked / wall, 1, delta=0.005)
+        self.assertLess(abs(sum(line["unaccounted_s"] for line in lines)), 0.01 * sum(kinds.values()) + 0.01)
+        return kinds
+
+    def stopped(self, changes=(), ranks=None):
+        """A run that was stopped after some of its steps."""
+        directory, words = self.train_words([*STEPS, *changes])
+        child = self.start(*words, ranks=ranks)
+        metrics = directory / "metrics.jsonl"
+        self.wait_until(lambda: metrics.exists() and metrics.read_text().count('"step","') > 3
+                        or child.poll() is not None, "some steps", child)
+        (directory / "STOP").touch()
+        done = self.finish(child)
+        return directory, words, done
+
+    def test_a_stopped_run_goes_on_with_other_ranks_and_micro_batches(self):
+        for first, then, micro in ((None, 2, 1), (2, 4, 2), (4, None, 4)):
+            directory, words, done = self.stopped(ranks=first)
+            if done.code == 0:  # it was quicker than the request
+                continue
+            self.assertEqual(done.code, 75, str(done))
+            done = self.command(*words, f"training.micro_batch_size={micro}", ranks=then)
+            self.assertEqual(done.code, 0, str(done))
+            self.assertRegex(done.err, r"(?m)^resumed +\S+/checkpoints/step-\d+ \(attempt 2\)")
+            self.check_equal(directory)
+            kinds = self.check_ledger(directory)
+            self.assertNotIn("lost", kinds)
+
+    def test_a_finished_run_does_nothing_more_unless_it_is_given_more(self):
+        directory, words = self.train_words([*STEPS, "training.train_steps=12", "lr_scheduler.decay=constant"])
+        self.assertEqual(self.command(*words).code, 0)
+        files = {p: p.read_bytes() for p in directory.glob("model/*")}
+        done = self.command(*words)
+        self.assertEqual(done.code, 0, str(done))
+        self.assertIn("already", done.err)
+        self.assertEqual({p: p.read_bytes() for p in directory.glob("model/*")}, files)
+        words = [w.replace("train_steps=12", "train_steps=24") for w in words]
+        done = self.command(*words, ranks=2)
+        self.assertEqual(done.code, 0, str(done))
+        self.assertRegex(done.err, r"changed +training.train_steps is 24 now, was 12")
+        other, words = self.train_words([*STEPS, "lr_scheduler.decay=constant"])
+        self.assertEqual(self.command(*words).code, 0)
+        self.assertEqual(Run(directory, None).weights(), Run(other, None).weights())
+
+    def test_a_branch_begins_with_the_full_state(self):
+        checkpoint = self.whole.path / "checkpoints/step-00000016"
+        directory, words = self.train_words(STEPS)
+        done = self.command(*words, "--resume", checkpoint, ranks=2)
+        self.assertEqual(done.code, 0, str(done))
+        run = Run(directory, done)
+        self.assertEqual(run.weights(), self.whole.weights())
+        self.assertEqual([line["step"] for line in run.metrics("step")], list(range(17, 25)))
+
+    def test_what_cannot_continue_is_refused(self):
+        _, words = self.train_words(STEPS, directory=self.whole.path)
+        more = "training.train_steps=30"
+        done = self.command("data", "prepare", "--out", "more.h5", "corpus/01.txt")
+        self.assertEqual(done.code, 0, str(done))
+        for change, text in (("run.seed=8", "run.seed"), ("model.hidden_size=48", "model.hidden_size"),
+                             ("data.train=[more.h5]", "data.train"), ("parallelism.reduction_lanes=2", "reduction_lanes"),
+                             ("parallelism.reduction_segments=2", "reduction_segments")):
+            for ranks in (None, 2) if change == "run.seed=8" else (None,):
+                with self.subTest(change, ranks=ranks):
+                    done = self.command(*words, more, change, ranks=ranks)
+                    self.assertEqual(done.code, 78, str(done))
+                    self.assertEqual(len(done.messages()), 1, str(done))
+                    self.assertIn(text, done.messages()[0])
+                    self.assertIn("a run cannot go on with another", done.messages()[0])
+
+    def test_damage_falls_back_to_the_checkpoint_before(self):
+        directory = self.fresh()
+        shutil.copytree(self.whole.path, directory)
+        shutil.rmtree(directory / "model")
+        shard = directory / "checkpoints/step-00000024/shard-00000.h5"
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 16
+        shard.write_bytes(content)
+        (directory / "checkpoints/step-00000020/manifest.json").write_text("{}")
+        _, words = self.train_words(STEPS, directory=directory)
+        done = self.command(*words)
+        self.assertEqual(done.code, 0, str(done))
+        self.assertRegex(done.err, r"(?m)^! \S+step-00000024/shard-00000\.h5: .*tensor .* is damaged between bytes")
+        self.assertRegex(done.err, r"(?m)^! \S+step-00000020/manifest\.json: is no manifest")
+        self.assertRegex(done.err, r"(?m)^resumed +\S+step-00000016 ")
+        self.check_equal(directory)
+        self.assertTrue((directory / "checkpoints/step-00000024.damaged").is_dir())
+        self.assertGreater(self.check_ledger(directory)["lost"], 0)
+
+    def test_a_directory_belongs_to_one_job(self):
+        directory, words = self.train_words(["training.train_steps=1000000", "data.valid=[]", "training.eval_interval=0"])
+        child = self.start(*words)
+        self.wait_until((directory / "metrics.jsonl").exists, "the start", child)
+        for ranks in (None, 2):
+            done = self.command(*words, ranks=ranks)
+            self.assertEqual(done.code, 77, str(done))
+            self.assertEqual(len(done.messages()), 1, str(done))
+            self.assertRegex(done.messages()[0], rf"belongs to a job that is running: attempt 1 .*process {child.pid}")
+        child.kill()
+        self.finish(child)
+        child = self.start(*words)
+        self.wait_until(lambda: (directory / "attempts/00000002.json").exists(), "the second attempt", child)
+        child.send_signal(signal.SIGINT)
+        done = self.finish(child)
+        self.assertEqual(done.code, 75, str(done))
+        self.assertRegex(done.err, rf"! attempt 1 .* is gone without a word")
+
+    def test_of_jobs_that_start_at_once_one_wins(self):
+        for trial in range(3):
+            directory, words = self.train_words([*STEPS, "training.train_steps=4000"])
+            children = [self.start(*words) for _ in range(4)]
+            deadline = time.monotonic() + 60
+            while sum(c.poll() is not None for c in children) < 3 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            for child in children:
+                if child.poll() is None:
+                    child.send_signal(signal.SIGINT)
+            codes = sorted(self.finish(child).code for child in children)
+            self.assertEqual(codes, [75, 77, 77, 77])
+
+    def test_a_budget_ends_a_run_with_a_checkpoint_and_counts_across_starts(self):
+        directory, words = self.train_words(["training.train_steps=1000000", "data.valid=[]", "training.eval_interval=0",
+                                             "checkpoint.interval=0"])
+        hours = 6 / 3600
+        done = self.command(*words, f"budget.gpu_hours={hours}")
+        self.assertEqual(done.code, 76, str(done))
+        self.assertRegex(done.err, r"(?m)^budget +used up after step")
+        self.assertRegex(done.err, r"! 80% of the budget is used at step")
+        run = Run(directory, done)
+        self.assertEqual(run.status()["state"], "budget")
+        lines, kinds = ledger(directory)
+        spent = sum(kinds.values()) + sum(line["unaccounted_s"] for line in lines)
+        self.assertLessEqual(spent, 6)
+        self.assertGreater(spent, 4)
+        step = run.status()["step"]
+        self.assertTrue((directory / f"checkpoints/step-{step:08}/manifest.json").exists())
+        self.assertLess(run.metrics("step")[-1]["cost/budget_left_frac"], 0.3)
+        # Nothing more fits: 76 at once, and not a step was made.
+        done = self.command(*words, f"budget.gpu_hours={hours}")
+        self.assertEqual(done.code, 76, str(done))
+        self.assertEqual(run.status()["step"], step)
+        # A new run that could not even begin is refused before anything is made.
+        self.refuse(78, r"budget\.gpu_hours: .* too little", changes=["budget.gpu_hours=1e-6"])
+        self.refuse(78, r"budget\.money: .* usd are too little", 2,
+                    changes=["budget.money={usd: 0.000001}", "cluster.price_per_device_hour={usd: 2}"])
+
+    def test_a_directory_where_checkpoints_cannot_be_written(self):
+        # Another file lies where the directory would be: the save fails, training goes on, and the third failure ends it.
+        directory, words = self.train_words([*STEPS, "training.train_steps=8", "checkpoint.interval=4"])
+        directory.mkdir()
+        (directory / "attempts").mkdir()
+        (directory / "checkpoints").write_text("in the way")
+        done = self.command(*words)
+        self.assertEqual(done.code, 74, str(done))
+        self.assertIn("training goes on", done.err)
+        self.assertEqual(done.messages()[-1].count("no checkpoint of step 8"), 1, str(done))
+        directory, words = self.train_words([*STEPS, "checkpoint.on_error=stop"])
+        directory.mkdir()
+        (directory / "attempts").mkdir()
+        (directory / "checkpoints").write_text("in the way")
+        done = self.command(*words)
+        self.assertEqual(done.code, 74, str(done))
+        self.assertIn("no checkpoint of step 4", done.messages()[-1])
+
+
+class Kills(ProgramTest):
+    """kill -9 from outside, at seeded instants; half of them while a checkpoint is being written."""
+    TRIALS, MEANT_FOR_SAVES = 50, 32
+
+    def setUp(self):
+        self.random = random.Random(20260908)
+        # Wide enough that a save takes a while; a save after every second step.
+        self.changes = ["training.train_steps=24", "training.eval_interval=0", "data.valid=[]", "checkpoint.interval=2",
+                        "model.moe_intermediate_size=256", "metrics.tensorboard=false"]
+
+    def kill_once(self, words, directory, during_save):
+        """Starts, kills, and says whether a checkpoint was being written."""
+        child = self.start(*words)
+        checkpoints = directory / "checkpoints"
+
+        def saving():
+            try:
+                return any(name.startswith("tmp-") for name in os.listdir(checkpoints))
+            except OSError:
+                return False
+        if during_save:
+            skip = self.random.randrange(0, 4)  # not always the first
+            while child.poll() is None:
+                if saving():
+                    if skip == 0:
+                        break
+                    skip -= 1
+                    while saving() and child.poll() is None:
+                        pass
+            time.sleep(self.random.uniform(0, 0.004))
+        else:
+            time.sleep(self.random.uniform(0.02, 1.2))
+        if child.poll() is None:
+            child.kill()
+        self.finish(child)
+        return saving()
+
+    def test_every_restart_ends_in_the_same_bits(self):
+        whole = self.train(changes=self.changes)
+        in_saves = restarts = 0
+        for trial in range(self.TRIALS // 5):
+            directory, words = self.train_words(self.changes)
+            for kill in range(5):
+                in_saves += self.kill_once(words, directory, (trial * 5 + kill) % 3 != 0)
+                restarts += 1
+                if not (directory / "status.json").exists() or Run(directory, None).status()["state"] != "done":
+                    continue
+                # It got to its end before it was killed: another one takes the next kill.
+                self.assertEqual(Run(directory, None).weights(), whole.weights())
+                directory, words = self.train_words(self.changes)
+            done = self.command(*words, ranks=2 if trial % 2 else None)
+            self.assertEqual(done.code, 0, str(done))
+            self.assertEqual(Run(directory, done).weights(), whole.weights())
+            self.assertEqual([p.name for p in (directory / "checkpoints").glob("tmp-*")], [])
+        print(f"{restarts} kills, {in_saves} while a checkpoint was being written")
+        self.assertGreaterEqual(restarts, 50)
+        self.assertGreaterEqual(in_saves, 25)
+
+
+if __name__ == "__main__":
+    main()
