@@ -24,23 +24,32 @@ size_t peak_resident_bytes() {
   return static_cast<size_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
 }
 
-size_t available_bytes() {
+namespace {
+
+// A line of /proc/meminfo in bytes; 0: not there.
+size_t meminfo_bytes(std::string_view wanted) {
   std::ifstream meminfo("/proc/meminfo");
   std::string key;
   size_t kib = 0;
   for (std::string unit; meminfo >> key >> kib; std::getline(meminfo, unit)) {
-    if (key == "MemAvailable:") return kib * 1024;
+    if (key == wanted) return kib * 1024;
   }
   return 0;
 }
 
-void require_memory(size_t bytes, int ranks, std::string_view what, std::string_view advice) {
+}  // namespace
+
+size_t available_bytes() { return meminfo_bytes("MemAvailable:"); }
+
+size_t total_bytes() { return meminfo_bytes("MemTotal:"); }
+
+void require_memory(size_t bytes, int ranks, std::string_view what, std::string_view advice, size_t node_bytes) {
   constexpr double kMib = 1 << 20;
-  const size_t available = available_bytes(), needed = bytes * static_cast<size_t>(ranks);
+  const size_t available = node_bytes > 0 ? node_bytes : available_bytes(), needed = bytes * static_cast<size_t>(ranks);
   if (available == 0 || needed <= available) return;
-  fail(Exit::bad_config, "{} does not fit: {} rank{} on this host need{} {:.0f} MiB, {:.0f} MiB are free; {}", what,
-       ranks, ranks == 1 ? "" : "s", ranks == 1 ? "s" : "", static_cast<double>(needed) / kMib,
-       static_cast<double>(available) / kMib, advice);
+  fail(Exit::bad_config, "{} does not fit: {} rank{} on {} host need{} {:.0f} MiB, {:.0f} MiB are {}; {}", what, ranks,
+       ranks == 1 ? "" : "s", node_bytes > 0 ? "a" : "this", ranks == 1 ? "s" : "", static_cast<double>(needed) / kMib,
+       static_cast<double>(available) / kMib, node_bytes > 0 ? "there" : "free", advice);
 }
 
 double multiply_add_peak(const Stream& stream) {

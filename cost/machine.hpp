@@ -13,8 +13,11 @@ size_t resident_bytes();
 size_t peak_resident_bytes();
 // Memory that the system could still give, in bytes; 0 where it does not say.
 size_t available_bytes();
-// Error(bad_config) where `ranks` ranks of this host cannot have `bytes` each: "WHAT does not fit: ...; ADVICE".
-void require_memory(size_t bytes, int ranks, std::string_view what, std::string_view advice);
+// All memory of the machine in bytes; 0 where it does not say.
+size_t total_bytes();
+// Error(bad_config) where `ranks` ranks of a host cannot have `bytes` each: "WHAT does not fit: ...; ADVICE". The host
+// has `node_bytes` for them; 0: it is this one, and has what is available.
+void require_memory(size_t bytes, int ranks, std::string_view what, std::string_view advice, size_t node_bytes = 0);
 
 // Multiply-adds that the stream's threads can do, in FLOP/s, by a loop that touches registers only
 // (kernels/fma_peak.hpp). Takes a quarter of a second: the best of many short runs, as others may use the machine.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced after steps.sh. need_packages build|test: installs what is missing from the packages of Debian 12 / Ubuntu
+# Sourced after steps.sh. need_packages build|test|slurm: installs what is missing from the packages of Debian 12 / Ubuntu
 # 24.04 or newer, and leaves apt alone when nothing is. A program counts as there when it can be called, whoever put
 # it there; a library when its package is installed.
 
@@ -25,6 +25,13 @@ test_packages='
 clang-format-14 clang-format-14
 python3         python3
 h5dump          hdf5-tools
+'
+slurm_packages='
+slurmctld       slurm-wlm
+slurmdbd        slurmdbd
+munged          munge
+mariadbd        mariadb-server
+-               libpmix-dev
 '
 
 package_installed() { [[ $(dpkg-query -W -f='${db:Status-Abbrev}' "$1" 2>/dev/null) == ii* ]]; }
@@ -59,7 +66,10 @@ apt_get() {
 
 need_packages() {
   local list=$build_packages missing
-  [[ $1 != test ]] || list+=$test_packages
+  case $1 in
+    test) list+=$test_packages ;;
+    slurm) list=$slurm_packages ;;
+  esac
   if ! command -v dpkg-query >/dev/null; then
     say "no dpkg here, so packages are not checked; needed: $(awk '{print $2}' <<<"$list" | xargs)"
     return 0
@@ -76,6 +86,7 @@ need_packages() {
   else
     say "packages: all found"
   fi
+  [[ $1 != slurm ]] || return 0
   local version
   version=$(cmake --version | sed -n 's/^cmake version //p')
   [[ $(printf '3.25\n%s\n' "$version" | sort -V | head -1) == 3.25 ]] ||

@@ -97,7 +97,7 @@ std::vector<Sequences> micro_batches(const Config& config, const BatchDivision& 
 
 }  // namespace
 
-Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time, double began)
+Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time, double began, size_t node_bytes)
     : loaded(loaded_config),
       config(loaded_config.config),
       comm(communicator),
@@ -140,7 +140,7 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
     }
     baseline_bytes = resident_bytes();
     require_memory(reserved_bytes(), comm.local_size(), "the run",
-                   "a smaller model, training.micro_batch_size or parallelism.reduction_lanes needs less");
+                   "a smaller model, training.micro_batch_size or parallelism.reduction_lanes needs less", node_bytes);
   });
 }
 

@@ -47,8 +47,10 @@ struct StepBuffers {
 };
 
 struct Run {
-  // `time` and `began`: what the clock goes by, and when on it this rank began.
-  Run(const LoadedConfig& loaded, Comm& comm, TimeSource time = monotonic_time(), double began = process_start());
+  // `time` and `began`: what the clock goes by, and when on it this rank began. node_bytes: memory that the ranks of a
+  // host may take; 0: what this host has free. Where they cannot have it, Error(bad_config).
+  Run(const LoadedConfig& loaded, Comm& comm, TimeSource time = monotonic_time(), double began = process_start(),
+      size_t node_bytes = 0);
   Run(const Run&) = delete;
 
   const LoadedConfig& loaded;

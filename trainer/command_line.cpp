@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -23,6 +24,7 @@
 #include "trainer/commands/data.hpp"
 #include "trainer/commands/eval.hpp"
 #include "trainer/commands/sample.hpp"
+#include "trainer/commands/submit.hpp"
 #include "trainer/commands/train.hpp"
 #include "trainer/completion.hpp"
 #include "trainer/console.hpp"
@@ -41,7 +43,6 @@ struct NotBuilt {
 constexpr NotBuilt kNotBuilt[] = {
     {nullptr, "plan", "memory, time, GPU-hours and money of a run before it runs"},
     {nullptr, "report", "the cost report of runs"},
-    {nullptr, "submit", "write and queue a Slurm job"},
     {nullptr, "doctor", "measure this machine"},
     {nullptr, "selftest", "compare every layout of a configuration with one rank"},
     {"data", "train-tokenizer", "train a byte-pair tokenizer"},
@@ -67,6 +68,7 @@ class CommandLine {
     data();
     checkpoint();
     config();
+    submit();
     completion();
     for (const NotBuilt& verb : kNotBuilt) not_built(verb);
   }
@@ -202,6 +204,7 @@ class CommandLine {
       train_.color = colored();
       train_.is_terminal = isatty(STDERR_FILENO) != 0;
       train_.interrupted = process_.interrupted;
+      if (const char* tasks = process_.environment("SLURM_NTASKS")) train_.slurm_tasks = std::atoi(tasks);
       if (const char* job = process_.environment("SLURM_JOB_ID")) train_.job = job;
       if (const char* started = process_.environment("TAEL_JOB_STARTED")) train_.began = job_start(started);
       process_.catch_interrupts();
@@ -436,6 +439,28 @@ class CommandLine {
     return 0;
   }
 
+  void submit() {
+    CLI::App* app =
+        verb(&app_, "submit", "write the Slurm job of a run, and queue it",
+             "  tael submit experiments/quickstart cluster.nodes=2 cluster.devices_per_node=2 time_limit=2h\n"
+             "  tael submit my.yaml time_limit=20h slurm.partition=gpu slurm.account=lab --submit");
+    app->add_option("config", submit_.config, "a YAML file, or a name in configs/")->required();
+    app->add_option("overrides", submit_.overrides,
+                    "key=value, stronger than the file; time_limit=20h; slurm.KEY=value for other options of sbatch");
+    words_of(app->add_option("--launcher", launcher_, "mpirun, or srun for srun --mpi=pmix")
+                 ->check(CLI::IsMember({"mpirun", "srun"})),
+             {"mpirun", "srun"});
+    app->add_flag("--submit", submit_.queue, "queue the job with sbatch");
+    app->add_flag("--dry-run", submit_.dry_run, "check everything, print the script, write and queue nothing");
+    alone(app, [this] {
+      submit_.search = search();
+      submit_.program = process_.program;
+      submit_.color = colored();
+      submit_.launcher = launcher_ == "srun" ? Launcher::srun : Launcher::mpirun;
+      return run_submit(submit_, stdout);
+    });
+  }
+
   void not_built(const NotBuilt& verb) {
     CLI::App* parent = verb.group == nullptr ? &app_ : group(verb.group, "");
     CLI::App* app = parent->add_subcommand(verb.name, std::string(verb.does) + " (not built yet)");
@@ -452,7 +477,7 @@ class CommandLine {
   std::map<std::string, CLI::App*> groups_;
   std::function<int()> action_;
   std::vector<std::string> command_;
-  std::string color_ = "auto", export_dtype_, shell_;
+  std::string color_ = "auto", export_dtype_, launcher_ = "mpirun", shell_;
   std::map<const CLI::Option*, std::vector<std::string>> words_;
   TrainOptions train_;
   EvalOptions eval_;
@@ -465,6 +490,7 @@ class CommandLine {
   InspectOptions inspect_checkpoint_;
   std::string first_, second_;  // of verbs that take nothing else
   ConfigShowOptions show_;
+  SubmitOptions submit_;
   ConfigCheckOptions check_;
   ConfigDiffOptions diff_;
 };

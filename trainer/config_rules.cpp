@@ -233,6 +233,19 @@ void canonical_is_for_the_cpu(const RuleScope& r) {
   }
 }
 
+// What the configuration says of the machines against what the launcher gave.
+void check_nodes(const RuleScope& r, int64_t ranks) {
+  const std::optional<int64_t> nodes = r.config.cluster.nodes, devices = r.config.cluster.devices_per_node;
+  if (nodes && devices && *nodes * *devices != ranks) {
+    r.refuse(r.given("cluster.nodes") ? "cluster.nodes" : "cluster.devices_per_node",
+             "{} nodes x {} devices_per_node are {} ranks, but {} were started", *nodes, *devices, *nodes * *devices,
+             ranks);
+  }
+  if (nodes && ranks % *nodes != 0) r.refuse("cluster.nodes", "{} do not divide the {} ranks", *nodes, ranks);
+  if (devices && ranks % *devices != 0)
+    r.refuse("cluster.devices_per_node", "{} does not divide the {} ranks", *devices, ranks);
+}
+
 struct CheckedRule {
   ConfigRule rule;
   void (*check)(const RuleScope&);
@@ -254,7 +267,7 @@ constexpr std::array<CheckedRule, 14> kRules = {{
     {{"weights", "Either all training sources have a weight or none has."}, weights_for_all_or_none},
     {{"currency", "A budget in money needs a price in the same currency."}, one_currency},
     {{"canonical-cpu", "canonical is one set of numbers of the CPU."}, canonical_is_for_the_cpu},
-    {{"world", "World size = pipeline x data x tensor."}, nullptr},  // check_world
+    {{"world", "World size = pipeline x data x tensor = nodes x devices_per_node."}, nullptr},  // check_world
 }};
 
 constexpr auto kRuleNames = [] {
@@ -284,7 +297,7 @@ void check_built(const LoadedConfig& loaded) {
     std::string_view key;
     std::array<std::string_view, 2> values;  // the first is named in the refusal
   };
-  static constexpr std::array<Built, 20> kBuilt = {{
+  static constexpr std::array<Built, 18> kBuilt = {{
       {"precision.compute", {"fp32", "auto"}},
       {"precision.moments", {"fp32"}},
       {"precision.dispatch", {"fp32", "auto"}},
@@ -302,8 +315,6 @@ void check_built(const LoadedConfig& loaded) {
       {"parallelism.timeout", {"600s"}},
       {"activation_checkpoint.mode", {"none"}},
       {"cluster.device", {"cpu", "auto"}},
-      {"cluster.nodes", {"auto"}},
-      {"cluster.devices_per_node", {"auto"}},
       {"cluster.hosts", {"auto"}},
   }};
   for (const WrittenField& field : written) {
@@ -330,6 +341,7 @@ void check_world(const LoadedConfig& loaded, int64_t ranks) {
     r.refuse("parallelism.data_parallel", "{} ranks were started, no multiple of pipeline {} x tensor {}", ranks,
              p.pipeline_parallel, p.tensor_parallel);
   }
+  check_nodes(r, ranks);
   const int64_t data_ranks = ranks / others;
   check_lanes_of_ranks({loaded, loaded.config, "lanes"}, data_ranks);
   check_micro_batch({loaded, loaded.config, "micro-batch-divides"}, data_ranks);

@@ -241,7 +241,7 @@ class Scripts(unittest.TestCase):
         return subprocess.run([ROOT / command[0], *command[1:]], cwd="/", capture_output=True, text=True)
 
     def test_help_and_usage(self):
-        for script in ("scripts/quickstart", "scripts/test", "scripts/drill"):
+        for script in ("scripts/quickstart", "scripts/test", "scripts/drill", "scripts/testbed"):
             done = self.run_script(script, "--help")
             self.assertEqual(done.returncode, 0)
             self.assertIn("usage: " + script, done.stdout)
@@ -253,9 +253,26 @@ class Scripts(unittest.TestCase):
             self.assertEqual(self.run_script("scripts/quickstart", "--steps", steps or "''").returncode, 2)
 
     def test_what_is_not_built_yet_says_so(self):
-        for command in (("testbed", "slurm"), ("testbed", "network"), ("gpu_check",), ("bundle", "out")):
+        for command in (("gpu_check",), ("bundle", "out")):
             done = self.run_script("scripts/" + command[0], *command[1:])
             self.assertEqual((done.returncode, done.stderr), (69, f"{command[0]}: not built yet\n"))
+        done = self.run_script("scripts/testbed", "network")
+        self.assertEqual((done.returncode, done.stderr), (69, "testbed: network is not built yet\n"))
+
+    def test_the_testbed_says_what_it_needs(self):
+        for words, message in (((), "usage:"), (("slurm",), "slurm needs one of: start, stop, status"),
+                               (("slurm", "begin"), "slurm needs one of"), (("cluster", "start"), "unknown testbed"),
+                               (("slurm", "start", "now"), "unknown argument 'now'"),
+                               (("slurm", "status", "--dir", "a b"), "--dir takes a path"),
+                               (("slurm", "status", "--dir", "/" + "d" * 90), "too long")):
+            done = self.run_script("scripts/testbed", *words)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), words)
+            self.assertIn(message, done.stderr)
+        with tempfile.TemporaryDirectory() as folder:
+            done = self.run_script("scripts/testbed", "slurm", "status", "--dir", folder + "/none")
+            self.assertEqual((done.returncode, done.stdout), (1, f"not running: {folder}/none\n"))
+            done = self.run_script("scripts/testbed", "slurm", "stop", "--dir", folder + "/none")
+            self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == "__main__":

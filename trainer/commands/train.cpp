@@ -77,6 +77,12 @@ int run_train(const TrainOptions& options, Comm& comm) {
   }
   Run run(loaded, comm, options.time, options.began);
   if (console) print_start(*console, run);
+  if (console && comm.size() == 1 && options.slurm_tasks > 1) {
+    console->warn(
+        fmt::format("the Slurm job has {} tasks, but this is one rank alone: start it with mpirun or srun "
+                    "--mpi=pmix (tael submit writes such a job)",
+                    options.slurm_tasks));
+  }
   if (options.dry_run) {
     if (console) console->fact("dry run", "everything checked; nothing was written");
     return 0;

@@ -22,6 +22,7 @@ struct TrainOptions {
   bool dry_run = false;              // check everything, print the plan, allocate and write nothing
   std::vector<std::string> command;  // as it was typed, for env.json
   bool color = false, is_terminal = false;
+  int slurm_tasks = 0;  // that the surrounding Slurm job has, by SLURM_NTASKS; 0: outside one
   const volatile std::sig_atomic_t* interrupted = nullptr;      // set by a signal: ends the run after the step
   std::string job;                                              // the scheduler's number of this job
   TimeSource time = monotonic_time();                           // costs go by it

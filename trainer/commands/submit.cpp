@@ -1,0 +1,319 @@
+#include "trainer/commands/submit.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "base/file.hpp"
+#include "base/json.hpp"
+#include "cost/flops.hpp"
+#include "cost/job_time.hpp"
+#include "cost/machine.hpp"
+#include "parallel/comm.hpp"
+#include "trainer/assemble.hpp"
+#include "trainer/child_process.hpp"
+#include "trainer/config_rules.hpp"
+#include "trainer/console.hpp"
+#include "trainer/run_directory.hpp"
+
+namespace tael {
+
+namespace {
+
+constexpr double kGib = 1 << 30;
+
+struct Nodes {
+  int64_t count = 1, ranks = 1;  // ranks of each
+  int64_t all_ranks() const { return count * ranks; }
+};
+
+Nodes nodes_of(const LoadedConfig& loaded) {
+  const ClusterOptions& cluster = loaded.config.cluster;
+  const Nodes nodes{cluster.nodes.value_or(1), cluster.devices_per_node.value_or(1)};
+  constexpr int64_t kMostRanks = 65536;
+  if (nodes.all_ranks() > kMostRanks) {
+    fail_at(loaded.reading.origin("cluster.nodes"),
+            "cluster.nodes: {} x {} ranks are more than the {} that are planned for", nodes.count, nodes.ranks,
+            kMostRanks);
+  }
+  return nodes;
+}
+
+struct NodeMemory {
+  size_t bytes = 0;
+  std::string known_from;
+};
+
+// The largest node that Slurm has, of the partition asked for; nothing where there is no Slurm, or no such partition.
+std::optional<size_t> largest_node(const SlurmRequest& request) {
+  std::vector<std::string> words = {"sinfo", "--noheader", "--format=%m"};
+  const SlurmOption* partition = request.find("partition");
+  if (partition != nullptr && partition->value) words.push_back("--partition=" + *partition->value);
+  const ProgramAnswer answer = run_program(words);
+  if (!answer.found || answer.code != 0) return std::nullopt;
+  size_t mebibytes = 0, number = 0;
+  for (const char c : answer.out + "\n") {  // "8000" a line, or "8000+" where nodes differ
+    if (c >= '0' && c <= '9') {
+      number = std::min<size_t>(number * 10 + static_cast<size_t>(c - '0'), size_t{1} << 40);
+    } else {
+      mebibytes = std::max(mebibytes, number);
+      number = 0;
+    }
+  }
+  if (mebibytes <= 1) return std::nullopt;  // Slurm's default where its administrator gave none
+  return mebibytes << 20;
+}
+
+NodeMemory node_memory(const SlurmRequest& request, const Nodes& nodes, std::optional<int64_t> threads) {
+  std::optional<int64_t> processors;
+  if (threads) processors = *threads * nodes.ranks;
+  if (const auto asked = requested_node_bytes(request, processors)) return {*asked, "asked of Slurm"};
+  if (const auto largest = largest_node(request)) return {*largest, "of a node, says sinfo"};
+  return {total_bytes(), "of this machine; slurm.mem=64G tells of others"};
+}
+
+// Steps of earlier attempts in this run directory, in the time that today's ranks would take.
+std::optional<MeasuredSteps> earlier_steps(const std::string& run, int64_t ranks) {
+  const std::string path = run + "/metrics.jsonl";
+  if (!path_exists(path)) return std::nullopt;
+  constexpr uint64_t kEnough = 1 << 20;
+  const File file = File::open(path);
+  const uint64_t size = file.size(), length = std::min(size, kEnough);
+  std::string lines(length, '\0');
+  file.read_at(size - length, lines.data(), length);
+  std::optional<MeasuredSteps> steps = measured_steps(lines);
+  if (!steps || !path_exists(run + "/env.json")) return steps;
+  const JsonDocument environment = JsonDocument::parse(read_file(run + "/env.json"), run + "/env.json");
+  if (const Json* then = environment.root().find("ranks"))
+    steps->median_seconds *= static_cast<double>(then->as_int()) / static_cast<double>(ranks);
+  return steps;
+}
+
+int64_t tokens_of(const Config& config, int64_t first_step, int64_t steps) {
+  int64_t tokens = 0, counted = 0;
+  for (int64_t step = 0; step < steps; ++step) {  // a schedule of sizes is read step by step, as training does
+    const int64_t of_step = config.training.global_batch_size.at(tokens) * config.training.seq_length;
+    if (config.training.global_batch_size.next_change(tokens) == std::numeric_limits<int64_t>::max()) {
+      return counted + of_step * (steps - std::max(step, first_step));
+    }
+    if (step >= first_step) counted += of_step;
+    tokens += of_step;
+  }
+  return counted;
+}
+
+struct Prediction {
+  JobTime time;
+  double run_seconds = 0;  // of the steps that are left
+  int64_t steps_done = 0;
+  std::string step_is_from;
+};
+
+Prediction predict(Run& run, const Nodes& nodes) {
+  const Config& config = run.config;
+  Prediction p;
+  const double flops = training_flops_per_token(config.model.shape, config.training.seq_length);
+  const std::vector<int64_t> sizes = config.training.global_batch_size.all();
+  const double largest =
+      static_cast<double>(*std::max_element(sizes.begin(), sizes.end()) * config.training.seq_length);
+  if (const auto earlier = earlier_steps(config.run.dir, nodes.all_ranks())) {
+    p.steps_done = std::min(earlier->last_step, run.steps);
+    p.time.step_seconds = earlier->median_seconds;
+    p.run_seconds = earlier->median_seconds * static_cast<double>(run.steps - p.steps_done);
+    p.step_is_from = fmt::format("the median of {} of earlier attempts", count_of(earlier->count, "step"));
+  } else {
+    const double peak = multiply_add_peak(run.stream), all = peak * static_cast<double>(nodes.all_ranks());
+    p.time.step_seconds = predicted_step_seconds(flops * largest, all);
+    p.run_seconds = predicted_step_seconds(flops * static_cast<double>(tokens_of(config, 0, run.steps)), all);
+    p.step_is_from = fmt::format("{:.4g} GFLOP at {:.0f}% of {} x {:.1f} GFLOP/s, the peak of a rank measured here",
+                                 flops * largest / 1e9, kAssumedShareOfPeak * 100, nodes.all_ranks(), peak / 1e9);
+  }
+  double data = 0;
+  const auto add = [&](const std::vector<TokenShard>& shards) {
+    for (const TokenShard& shard : shards) data += static_cast<double>(File::open(shard.info().path).size());
+  };
+  add(run.train_shards);
+  add(run.valid_shards);
+  const double state = 3.0 * sizeof(float) * static_cast<double>(run.network.table().size());  // weights, two moments
+  p.time.start_up_seconds = predicted_start_up_seconds(state, data);
+  p.time.save_seconds = predicted_save_seconds(state);
+  return p;
+}
+
+// "0.4 s", "52 s", "03:20", "1:20:00": from a minute on as the console tells time.
+std::string span(double seconds) {
+  if (seconds < 10) return fmt::format("{:.2g} s", seconds);
+  return seconds < 60 ? fmt::format("{:.0f} s", seconds) : duration(seconds);
+}
+
+int64_t limit_minutes(const SlurmRequest& request, const Prediction& p) {
+  if (!request.time_limit_seconds) return default_limit_minutes(p.time, p.run_seconds);
+  if (*request.time_limit_seconds < p.time.least_seconds()) {
+    fail(Exit::bad_config,
+         "time_limit: {} is too short: start-up ({}), one step ({}) and a save ({}) are expected to take {}; the whole "
+         "run {}",
+         span(*request.time_limit_seconds), span(p.time.start_up_seconds), span(p.time.step_seconds),
+         span(p.time.save_seconds), span(p.time.least_seconds()),
+         span(p.time.start_up_seconds + p.run_seconds + p.time.save_seconds));
+  }
+  return static_cast<int64_t>(std::ceil(*request.time_limit_seconds / 60));
+}
+
+std::string money_line(const Config& config, double device_hours) {
+  std::string text = fmt::format("{:.4g} device-hours at most", device_hours);
+  if (const auto& price = config.cluster.price_per_device_hour)
+    text += fmt::format(", {:.2f} {} (at {:.2f} an hour of a device)", device_hours * price->amount, price->currency,
+                        price->amount);
+  return text;
+}
+
+void say(Console& console, const Run& run, const SlurmScript& script, const NodeMemory& memory, const Prediction& p,
+         bool limit_given) {
+  const double limit = static_cast<double>(script.minutes) * 60;
+  const Nodes nodes{script.nodes, script.ranks_per_node};
+  console.fact("run", fmt::format("{}, {}{}", run.config.run.dir, count_of(run.steps, "step"),
+                                  p.steps_done > 0 ? fmt::format(", {} done", grouped(p.steps_done)) : ""));
+  console.fact("job", fmt::format("{} of {}, {} under {}", count_of(nodes.count, "node"), count_of(nodes.ranks, "rank"),
+                                  script.threads_per_rank ? count_of(*script.threads_per_rank, "thread") + " each"
+                                                          : std::string("whole nodes"),
+                                  script.launcher == Launcher::srun ? "srun --mpi=pmix" : "mpirun"));
+  const double rank_gib = static_cast<double>(run.reserved_bytes()) / kGib;
+  console.fact("memory", fmt::format("a node: {} x {:.2f} GiB = {:.2f} of {:.1f} GiB ({})", nodes.ranks, rank_gib,
+                                     rank_gib * static_cast<double>(nodes.ranks),
+                                     static_cast<double>(memory.bytes) / kGib, memory.known_from));
+  console.fact("step", fmt::format("{} expected: {}", span(p.time.step_seconds), p.step_is_from));
+  const double attempts =
+      std::ceil(p.run_seconds / std::max(1.0, limit - p.time.start_up_seconds - p.time.save_seconds));
+  console.fact("time", fmt::format("start-up {}, the {} {}, a save {} expected{}", span(p.time.start_up_seconds),
+                                   p.steps_done > 0 ? "steps that are left" : "whole run", span(p.run_seconds),
+                                   span(p.time.save_seconds),
+                                   attempts > 1 ? fmt::format(": {} attempts", grouped(static_cast<int64_t>(attempts)))
+                                                : std::string()));
+  console.fact("limit", fmt::format("{}{}; USR1 {} before it, then the job requeues itself", slurm_time(script.minutes),
+                                    limit_given ? "" : " (chosen; time_limit=20h sets it)",
+                                    span(static_cast<double>(script.signal_seconds))));
+  console.fact("asks for", money_line(run.config, static_cast<double>(nodes.all_ranks()) * limit / 3600));
+}
+
+// RUN/log and RUN/submit.sh. Until keep() they go with the object, and so do the directories that it made.
+class Submission {
+ public:
+  Submission(const std::string& run, const std::string& script) : run_(run) {
+    made_run_ = !is_directory(run);
+    make_directories(run);
+    try {
+      made_log_ = !is_directory(run + "/log");
+      make_directories(run + "/log");
+      made_script_ = !path_exists(this->script());
+      replace_file(this->script(), script);
+    } catch (...) {
+      undo();
+      throw;
+    }
+  }
+  ~Submission() {
+    if (!kept_) undo();
+  }
+  Submission(const Submission&) = delete;
+  void keep() { kept_ = true; }
+  std::string script() const { return run_ + "/submit.sh"; }
+
+ private:
+  // Empty directories and our own file only: whatever somebody else put there stays.
+  void undo() const {
+    if (made_script_) ::unlink(script().c_str());
+    if (made_log_) ::rmdir((run_ + "/log").c_str());
+    if (made_run_) ::rmdir(run_.c_str());
+  }
+
+  std::string run_;
+  bool made_run_ = false, made_log_ = false, made_script_ = false, kept_ = false;
+};
+
+std::string first_line(const std::string& text) {
+  std::string line = text.substr(0, text.find('\n'));
+  return line.starts_with("sbatch: error: ") ? line.substr(15) : line;
+}
+
+void require_sbatch() {
+  if (!run_program({"sbatch", "--version"}).found)
+    fail(Exit::missing_resource,
+         "sbatch: no such program on PATH, so nothing can be queued here; without --submit the script is written");
+}
+
+// The number of the job.
+std::string queue(const std::string& script) {
+  const ProgramAnswer answer = run_program({"sbatch", "--parsable", script});
+  if (!answer.found) require_sbatch();
+  if (answer.code != 0)
+    fail(Exit::missing_resource, "sbatch refused the job (exit code {}): {}", answer.code, first_line(answer.err));
+  std::string number = first_line(answer.out);
+  return number.substr(0, number.find(';'));  // NUMBER;CLUSTER
+}
+
+}  // namespace
+
+int run_submit(const SubmitOptions& options, std::FILE* out) {
+  std::vector<std::string> overrides = options.overrides;
+  const SlurmRequest request = take_slurm_request(overrides);
+  LoadedConfig loaded = load_config(options.config, overrides, options.search);
+  check_config(loaded);
+  check_built(loaded);
+  const Nodes nodes = nodes_of(loaded);
+  check_world(loaded, nodes.all_ranks());
+  const std::string& directory = loaded.config.run.dir;
+  if (path_exists(directory) && !is_directory(directory))
+    fail(Exit::bad_config, "run.dir: {} exists and is no directory", directory);
+  if (!path_exists(directory)) require_creatable(directory);
+  if (options.queue && !options.dry_run) require_sbatch();
+
+  // The job will check every byte; here it is enough that the data is there and of the right kind.
+  loaded.config.data.verify = Verify::blocks;
+  const std::optional<int64_t> threads = loaded.config.cluster.threads_per_rank;
+  const NodeMemory memory = node_memory(request, nodes, threads);
+  const std::unique_ptr<Comm> world =
+      make_comm_alike(static_cast<int>(nodes.all_ranks()), static_cast<int>(nodes.count));
+  Run run(loaded, *world, monotonic_time(), process_start(), memory.bytes);
+  const Prediction prediction = predict(run, nodes);
+
+  const std::string here = std::filesystem::current_path().string();
+  SlurmScript script{.program = options.program,
+                     .version = build_line(),
+                     .words = {options.config},
+                     .directory = here,
+                     .run = std::filesystem::absolute(directory).lexically_normal().string(),
+                     .nodes = nodes.count,
+                     .ranks_per_node = nodes.ranks,
+                     .threads_per_rank = threads,
+                     .minutes = limit_minutes(request, prediction),
+                     .signal_seconds = 0,
+                     .launcher = options.launcher,
+                     .options = request.options};
+  script.words.insert(script.words.end(), overrides.begin(), overrides.end());
+  script.signal_seconds = signal_seconds(prediction.time, static_cast<double>(script.minutes) * 60);
+  const std::string text = slurm_script(script);
+  Console console({.color = options.color});
+  say(console, run, script, memory, prediction, request.time_limit_seconds.has_value());
+  if (options.dry_run) {
+    console.fact("dry run", "everything checked; nothing was written");
+    std::fwrite(text.data(), 1, text.size(), out);
+    return 0;
+  }
+  Submission submission(directory, text);
+  if (!options.queue) {
+    submission.keep();
+    console.fact("script", fmt::format("queue it with: sbatch {}", shell_quoted(submission.script())));
+    fmt::print(out, "{}\n", submission.script());
+    return 0;
+  }
+  const std::string job = queue(submission.script());
+  submission.keep();
+  console.fact("queued", fmt::format("job {}; its output will be {}/log/slurm-{}.out", job, directory, job));
+  fmt::print(out, "{}\n", job);
+  return 0;
+}
+
+}  // namespace tael
