@@ -16,7 +16,7 @@ struct TrainedModel {
   bool document_mask = false;
   std::vector<std::string> train_shards;
   std::vector<std::string> digests;  // of those shards when it was trained; empty: nothing says them
-  std::string tokenizer;  // empty: nothing says it
+  std::string tokenizer;             // empty: nothing says it
 };
 
 // Reads the configuration that the run or the checkpoint keeps. Where that leaves the tokenizer to the training shards

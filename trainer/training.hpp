@@ -85,9 +85,9 @@ class Training {
   Budget budget_;
   Progress progress_;
   int64_t attempt_ = 0;
-  double began_ = 0;         // of the earliest rank, on this rank's clock
-  double peak_ = 0;          // FLOP/s of a rank
-  double step_seconds_ = 0;  // smoothed
+  double began_ = 0;              // of the earliest rank, on this rank's clock
+  double peak_ = 0;               // FLOP/s of a rank
+  double step_seconds_ = 0;       // smoothed
   bool complete_before_ = false;  // all steps were done, and the model written, when it was started
   bool peak_doubted_ = false;
   int64_t saved_step_ = -1;    // of the newest checkpoint
