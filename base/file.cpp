@@ -201,6 +201,16 @@ void sync_directory(const std::string& path) {
   if (result != 0 && error != EINVAL) fail_errno(path, "sync", error);
 }
 
+std::string free_name_beside(const std::string& path) {
+  std::string base = path;
+  while (base.size() > 1 && base.back() == '/') base.pop_back();
+  std::error_code ignored;
+  std::string name = fmt::format("{}.{}.tmp", base, ::getpid());
+  for (int n = 2; std::filesystem::exists(std::filesystem::symlink_status(name, ignored)); ++n)
+    name = fmt::format("{}.{}.{}.tmp", base, ::getpid(), n);
+  return name;
+}
+
 bool path_exists(const std::string& path) {
   std::error_code error;
   return std::filesystem::exists(path, error);

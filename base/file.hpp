@@ -86,6 +86,10 @@ void replace_file(const std::string& path, std::string_view content);
 void publish(const std::string& prepared, const std::string& path);
 void sync_directory(const std::string& path);
 
+// "a.h5.1234.tmp": a name beside `path` that nothing has, not even a dangling link, for what is not whole yet. Whatever
+// lies there under other names is somebody's.
+std::string free_name_beside(const std::string& path);
+
 bool path_exists(const std::string& path);  // false also for a dangling link
 bool is_directory(const std::string& path);
 void make_directories(const std::string& path);         // with parents; fine if it is there

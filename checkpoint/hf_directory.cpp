@@ -45,13 +45,6 @@ void write_new_file(const std::string& path, const std::string& content) {
   file.close();
 }
 
-// Beside the target, so that a rename is enough, and named so that it is nobody else's.
-std::string partial_path(const std::string& path) {
-  std::string name = path;
-  while (name.size() > 1 && name.back() == '/') name.pop_back();
-  return name + ".tael-partial";
-}
-
 }  // namespace
 
 HfDirectory HfDirectory::open(const std::string& path) {
@@ -188,8 +181,7 @@ uint64_t check_hf_target(const std::string& path, const HfContent& content) {
 void write_hf_directory(const std::string& path, const HfContent& content, const TensorSource& source) {
   check_hf_target(path, content);
   make_directories(parent_directory(path));
-  const std::string partial = partial_path(path);
-  remove_tree(partial);  // of a writer that was killed
+  const std::string partial = free_name_beside(path);
   create_directory(partial);
   try {
     const std::vector<HfShard> shards = plan_shards(content.tensors, content.max_shard_bytes);

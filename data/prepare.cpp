@@ -276,13 +276,28 @@ class Preparation {
            documents, documents == 1 ? "" : "s");
     result_.train = train_->seal();
     if (valid_) result_.valid = valid_->seal();
-    train_->publish();
+    if (!valid_ || options_.dry_run) {
+      train_->publish();
+      return;
+    }
+    // Both or none: what `out` was comes back when the second cannot take its place.
+    std::string before;
+    if (path_exists(options_.out)) {
+      before = free_name_beside(options_.out);
+      tael::publish(options_.out, before);
+    }
     try {
-      if (valid_) valid_->publish();
+      train_->publish();
+      valid_->publish();
     } catch (const Error&) {
-      if (!options_.dry_run) remove_tree(options_.out);  // both or none
+      if (before.empty()) {
+        remove_tree(options_.out);
+      } else {
+        tael::publish(before, options_.out);
+      }
       throw;
     }
+    if (!before.empty()) remove_tree(before);
   }
 
   const DataPrepareOptions& options_;

@@ -1,7 +1,5 @@
 #include "data/token_shard.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -179,19 +177,6 @@ void require_vocab(const ShardInfo& shard, int64_t vocab_size) {
        vocab_size);
 }
 
-namespace {
-
-// "a.h5.1234.tmp": a name that nobody has, for what is not whole yet. Whatever else lies there is somebody's.
-std::string free_name_beside(const std::string& path) {
-  std::error_code ignored;
-  std::string name = fmt::format("{}.{}.tmp", path, getpid());
-  for (int n = 2; std::filesystem::exists(std::filesystem::symlink_status(name, ignored)); ++n)
-    name = fmt::format("{}.{}.{}.tmp", path, getpid(), n);
-  return name;
-}
-
-}  // namespace
-
 TokenShardWriter::TokenShardWriter(std::string path, ShardFormat format)
     : path_(std::move(path)),
       temporary_(free_name_beside(path_)),
@@ -244,7 +229,7 @@ void TokenShardWriter::flush() {
 // HDF5 lays the file out in a sparse copy, whose reserved regions hold nothing; what lies between them comes over here.
 // Returns the region of the tokens.
 H5Region TokenShardWriter::write_layout(std::span<const ShardSource> sources, const ShardInfo& info) {
-  const std::string layout_path = temporary_ + ".layout";
+  const std::string layout_path = free_name_beside(path_);
   struct Removal {
     const std::string& path;
     ~Removal() { remove_file(path); }

@@ -45,7 +45,6 @@ struct RopeKind {
   // rope_scaling.
   void read(const ConfigNode& node, ModelFields& fields) const {
     fields.rope.scaling_layer = node.origin.source;
-    fields.rope.scaling_origin = node.origin;
     fields.rope.scaling_null = node.is_null();
     fields.rope.by_parameters = false;
     if (node.is_null()) {
@@ -175,7 +174,6 @@ struct RopeParametersKind {
     if (fields.rope.scaling_layer == node.origin.source && !fields.rope.scaling_null)
       refuse(node, "nothing beside a rope_scaling; give one of the two");
     RopeKind{}.read_map(node, fields);
-    fields.rope.scaling_origin = node.origin;
     fields.rope.by_parameters = true;
   }
   ConfigNode write(const ModelFields&) const { return {}; }
@@ -337,8 +335,11 @@ class ShapeCheck {
              *fields_.num_key_value_heads, s_.num_attention_heads, s_.num_attention_heads);
     }
     const RopeSaid& rope = fields_.rope;
-    if (rope.theta && reading_.given(key("rope_theta")) &&
-        reading_.origin(key("rope_theta")).source == rope.theta_origin.source && rope.theta_beside != *rope.theta) {
+    const Origin theta = reading_.origin(key("rope_theta")), inside = rope.theta_origin;
+    // Where the map alone said it, the loader has noted the map's place.
+    const bool beside =
+        theta.source && theta.source == inside.source && (theta.line != inside.line || theta.column != inside.column);
+    if (rope.theta && beside && rope.theta_beside != *rope.theta) {
       refuse("rope_theta", "{} differs from the {} beside the scaling", shortest(rope.theta_beside),
              shortest(*rope.theta));
     }

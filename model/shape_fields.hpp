@@ -21,7 +21,6 @@ struct RopeSaid {
   std::shared_ptr<const std::string> scaling_layer;  // source of the last rope_scaling; nullptr: none
   bool scaling_null = false;                         // it was null, which says nothing beside rope_parameters
   bool by_parameters = false;                        // rope_parameters came last
-  Origin scaling_origin;                             // of whichever came last
   std::optional<double> theta;                       // the last rope_theta inside one of the two
   Origin theta_origin;
   double theta_beside = 0;  // the key rope_theta at that moment

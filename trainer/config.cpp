@@ -93,12 +93,6 @@ class Loader {
                                        [](const auto& entry) { return entry.first.starts_with("model."); });
     if (!has_model) return;
     complete_and_check(loaded.config.model, loaded.reading, "model");
-    // Values that were said inside another key are from there.
-    const RopeSaid& rope = loaded.config.model.rope;
-    const Origin theta = loaded.reading.origin("model.rope_theta");
-    if (rope.theta == loaded.config.model.shape.rope_theta && theta.source != rope.theta_origin.source)
-      loaded.reading.origins["model.rope_theta"] = rope.theta_origin;
-    if (rope.by_parameters) loaded.reading.origins["model.rope_scaling"] = rope.scaling_origin;
     if (loaded.config.model.preset.empty()) return;
     complete_and_check(preset_.model, preset_reading_, "model");
     loaded.preset_deviations = differences(write_fields(preset_.model), write_fields(loaded.config.model));
@@ -170,7 +164,24 @@ class Loader {
       const ConfigNode* preset = model != nullptr ? model->find("preset") : nullptr;
       if (preset != nullptr) start_from_preset(*preset);
     }
+    const bool said_by_parameters = loaded.config.model.rope.by_parameters;
     read_fields(loaded.config, root, config_schema(), loaded.reading);
+    note_rotation(root, said_by_parameters);
+  }
+
+  // Values of the rotation that a layer says inside another key are from there.
+  void note_rotation(const ConfigNode& root, bool said_by_parameters) {
+    const ConfigNode* model = root.is_map() ? root.find("model") : nullptr;
+    if (model == nullptr || !model->is_map()) return;
+    std::map<std::string, Origin, std::less<>>& origins = loaded.reading.origins;
+    const ConfigNode *scaling = model->find("rope_scaling"), *parameters = model->find("rope_parameters");
+    const bool says = parameters != nullptr && !parameters->is_null();
+    if (says || (parameters != nullptr && scaling == nullptr && said_by_parameters))
+      origins["model.rope_scaling"] = parameters->origin;
+    for (const ConfigNode* map : {scaling, parameters}) {
+      if (map != nullptr && map->is_map() && map->find("rope_theta") != nullptr && model->find("rope_theta") == nullptr)
+        origins["model.rope_theta"] = map->origin;
+    }
   }
 
   // The model becomes the preset's, and remembers it for the list of deviations.

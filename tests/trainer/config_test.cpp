@@ -460,6 +460,10 @@ TEST(Config, TheRotationOfALaterLayerWins) {
   const LoadedConfig said = load(model + "rope_parameters: " + yarn + "}", {"model.rope_parameters.rope_theta=7"});
   EXPECT_EQ(said.reading.origin("model.rope_theta").str(), "command line");
   EXPECT_EQ(said.reading.origin("model.rope_scaling").str(), "command line");
+  const LoadedConfig same = load(model + "rope_parameters: " + yarn + "}", {"model.rope_theta=20000"});
+  EXPECT_EQ(same.reading.origin("model.rope_theta").str(), "command line");
+  const LoadedConfig back = load(model + "rope_parameters: " + yarn + "}", {"model.rope_parameters=null"});
+  EXPECT_EQ(back.reading.origin("model.rope_scaling").str(), "command line");
   const LoadedConfig file = load(model + "rope_scaling: null, rope_parameters: " + yarn + "}");
   EXPECT_EQ(file.reading.origin("model.rope_scaling").line, 1);
   EXPECT_GT(file.reading.origin("model.rope_scaling").column, 225);  // not the null's
