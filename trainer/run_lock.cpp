@@ -164,9 +164,9 @@ RunLock RunLock::acquire(const std::string& run_directory, AttemptRecord record,
     record.attempt = last + 1;
     record.began = iso_time(Clock::now());
     const std::string base = fmt::format("{}/{}", lock.directory_, name_of(record.attempt));
+    const std::string who = record.owner.host + record.owner.machine;
     const std::string prepared =
-        fmt::format("{}.{}-{}.tmp", base, record.owner.pid,
-                    to_hex(xxh3_128(record.owner.machine.data(), record.owner.machine.size())));
+        fmt::format("{}.{}-{}.tmp", base, record.owner.pid, to_hex(xxh3_128(who.data(), who.size())));
     replace_file(prepared, text_of(record));
     const bool won = link_to(prepared, base + std::string(kEnd));
     remove_tree(prepared);

@@ -333,7 +333,8 @@ TEST(ConfigNames, NobodysNamesGetTheKeyThatWasMeant) {
   // Where nothing is near, what there is.
   EXPECT_EQ(refusal({"run.xyzzy=1"}), "78: command line: run.xyzzy: unknown key; run has dir and seed");
   EXPECT_EQ(refusal({"checkpoint.freq=1"}),
-            "78: command line: checkpoint.freq: unknown key; checkpoint has interval, keep, milestone_interval, on_error and initial_load_path");
+            "78: command line: checkpoint.freq: unknown key; checkpoint has interval, keep, milestone_interval, "
+            "on_error and initial_load_path");
   EXPECT_EQ(refusal({"model.dropout=1"}), "78: command line: model.dropout: unknown key; nothing known is near it");
   EXPECT_EQ(refusal({std::string(5000, 'x') + "=1"}).find("78: command line: " + std::string(60, 'x') + "...: unknown"),
             0u);
