@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "trainer/commands/config.hpp"
 #include "trainer/config_rules.hpp"
 #include "trainer/evaluate.hpp"
+#include "trainer/health.hpp"
 #include "trainer/metrics.hpp"
 #include "trainer/run_directory.hpp"
 #include "trainer/start_facts.hpp"
@@ -187,15 +189,19 @@ class Training {
                                                    .seq_length = run_.config.training.seq_length,
                                                    .batch = run_.division.micro_batch,
                                                    .separator = run_.separator});
-    if (!record_) return;
+    const bool finite = std::isfinite(result.nats);
+    if (!record_ && finite) return;
     const EvalReport report{.step = progress_.step,
                             .tokens = progress_.tokens(run_.config),
                             .loss = result.loss(),
                             .ppl = result.ppl(),
                             .bits_per_byte = result.bits_per_byte(),
                             .targets = result.targets};
-    record_->write(report);
-    console_->eval(report);
+    if (record_) {
+      record_->write(report);
+      console_->eval(report);
+    }
+    if (!finite) fail_non_finite_evaluation(run_.network.table(), progress_.step, run_.params);
   }
 
   // STOP in the run directory, or Ctrl-C on any rank; all ranks get the same answer.
