@@ -51,6 +51,20 @@ void fail_non_finite_loss(Comm& comm, const ModelShape& shape, int64_t step, con
                                 rank, layer_name(shape, layer)));
 }
 
+void fail_non_finite_evaluation(const ParamTable& table, int64_t step, Vec<const float> params) {
+  for (const ParamSpec& spec : table.params) {
+    for (int64_t i = 0; i < spec.size(); ++i) {
+      if (!std::isfinite(params(spec.offset + i)))
+        throw AgreedError(Exit::run_failed,
+                          fmt::format("step {}: the validation loss is not finite, and on every rank {} is the first "
+                                      "tensor that holds a number that is not",
+                                      step, spec.name));
+    }
+  }
+  throw AgreedError(Exit::run_failed,
+                    fmt::format("step {}: the validation loss is not finite, though every weight is", step));
+}
+
 void fail_non_finite_gradient(Comm&, const ParamTable& table, int64_t step, Vec<const float> grads) {
   for (const ParamSpec& spec : table.params) {
     for (int64_t i = 0; i < spec.size(); ++i) {

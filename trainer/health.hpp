@@ -25,4 +25,8 @@ void watch_losses(NonFinite& seen, const Network& network, const MicroBatchLosse
 // Error(run_failed): the first tensor of the table whose summed gradient is not finite. All ranks hold the same sum.
 [[noreturn]] void fail_non_finite_gradient(Comm& comm, const ParamTable& table, int64_t step, Vec<const float> grads);
 
+// Throws AgreedError(run_failed) for an evaluation after `step` whose loss is not finite: on all ranks, which have the
+// same weights. Names the first tensor that is not finite, if one is.
+[[noreturn]] void fail_non_finite_evaluation(const ParamTable& table, int64_t step, Vec<const float> params);
+
 }  // namespace tael

@@ -9,6 +9,7 @@
 #include "cost/machine.hpp"
 #include "parallel/agree.hpp"
 #include "trainer/evaluate.hpp"
+#include "trainer/health.hpp"
 #include "trainer/start_facts.hpp"
 
 namespace tael {
@@ -316,15 +317,19 @@ void Training::evaluate_now() {
                                                  .batch = run_.division.micro_batch,
                                                  .separator = run_.separator});
   budget_.evaluation_took((run_.clock.now() - begin) * run_.comm.size());
-  if (!record_) return;
+  const bool finite = std::isfinite(result.nats);
+  if (!record_ && finite) return;
   const EvalReport report{.step = progress_.step,
                           .tokens = tokens(),
                           .loss = result.loss(),
                           .ppl = result.ppl(),
                           .bits_per_byte = result.bits_per_byte(),
                           .targets = result.targets};
-  record_->write(report);
-  console_->eval(report);
+  if (record_) {
+    record_->write(report);
+    console_->eval(report);
+  }
+  if (!finite) fail_non_finite_evaluation(run_.network.table(), progress_.step, run_.params);
 }
 
 void Training::save_if_due() {

@@ -233,6 +233,13 @@ class Numbers(ProgramTest):
                                                                             "training.train_steps=50"])
             self.assertLess(run.status()["step"], 10)
 
+    def test_a_validation_loss_that_is_not_finite(self):
+        for ranks in (None, 2):
+            run = self.fails(r"step 1: the validation loss is not finite, and on every rank model\.\S+ is the first tensor",
+                             ranks, ["optimizer.lr=1e38", "lr_scheduler.warmup_steps=0", "lr_scheduler.decay=constant",
+                                     "training.train_steps=1"])
+            self.assertIn("valid/loss", run.metrics("eval")[-1]["nonfinite"])
+
     def planted(self, tensor, first, values):
         model = self.fresh()
         shutil.copytree(self.healthy.path / "model", model)
