@@ -1,6 +1,6 @@
 #include "trainer/run_lock.hpp"
 
-#include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,7 +14,6 @@
 #include <thread>
 
 #include "base/file.hpp"
-#include "base/hash.hpp"
 #include "base/json.hpp"
 #include "trainer/metrics.hpp"
 #include "trainer/run_directory.hpp"
@@ -164,9 +163,10 @@ RunLock RunLock::acquire(const std::string& run_directory, AttemptRecord record,
     record.attempt = last + 1;
     record.began = iso_time(Clock::now());
     const std::string base = fmt::format("{}/{}", lock.directory_, name_of(record.attempt));
-    const std::string who = record.owner.host + record.owner.machine;
-    const std::string prepared =
-        fmt::format("{}.{}-{}.tmp", base, record.owner.pid, to_hex(xxh3_128(who.data(), who.size())));
+    std::string prepared = base + ".XXXXXX";  // a name that nobody else gets
+    const int descriptor = ::mkstemp(prepared.data());
+    if (descriptor < 0) fail(Exit::io, "{}: cannot create: {}", prepared, std::generic_category().message(errno));
+    ::close(descriptor);
     replace_file(prepared, text_of(record));
     const bool won = link_to(prepared, base + std::string(kEnd));
     remove_tree(prepared);
