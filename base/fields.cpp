@@ -4,24 +4,11 @@
 #include <charconv>
 
 #include "base/json.hpp"
+#include "base/key_path.hpp"
 
 namespace tael {
 
 namespace {
-
-std::string join(const std::string& path, std::string_view name) {
-  return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
-}
-
-std::string_view parent_of(std::string_view path) {
-  const size_t dot = path.rfind('.');
-  return dot == std::string_view::npos ? std::string_view() : path.substr(0, dot);
-}
-
-std::string_view name_of(std::string_view path) {
-  const size_t dot = path.rfind('.');
-  return dot == std::string_view::npos ? path : path.substr(dot + 1);
-}
 
 struct ConstantKind {
   std::string_view value, why;
@@ -89,7 +76,7 @@ class SchemaMaker final : public FieldVisitor {
  protected:
   void leaf(std::string_view name, const FieldAccess& access, std::string_view help, FieldUse use) override {
     SchemaEntry entry;
-    entry.path = join(path_, name);
+    entry.path = join_keys(path_, name);
     entry.use = use;
     entry.expected = access.expected();
     entry.choices = access.choices();
@@ -98,7 +85,7 @@ class SchemaMaker final : public FieldVisitor {
     schema.entries.push_back(std::move(entry));
   }
   bool enter(std::string_view name, std::string_view help) override {
-    path_ = join(path_, name);
+    path_ = join_keys(path_, name);
     SchemaEntry entry;
     entry.path = path_;
     entry.section = true;
@@ -106,7 +93,7 @@ class SchemaMaker final : public FieldVisitor {
     schema.entries.push_back(std::move(entry));
     return true;
   }
-  void leave() override { path_ = parent_of(path_); }
+  void leave() override { path_ = parent_key(path_); }
 
  private:
   std::string path_;
@@ -118,23 +105,23 @@ class FieldWriter final : public FieldVisitor {
 
  protected:
   void leaf(std::string_view name, const FieldAccess& access, std::string_view, FieldUse use) override {
-    if (use == FieldUse::value) fields.push_back({join(path_, name), false, access.write()});
+    if (use == FieldUse::value) fields.push_back({join_keys(path_, name), false, access.write()});
   }
   bool enter(std::string_view name, std::string_view) override {
-    path_ = join(path_, name);
+    path_ = join_keys(path_, name);
     fields.push_back({path_, true, {}});
     return true;
   }
-  void leave() override { path_ = parent_of(path_); }
+  void leave() override { path_ = parent_key(path_); }
 
  private:
   std::string path_;
 };
 
 [[noreturn]] void fail_unknown(const ConfigNode& key, const std::string& here, const Schema& schema) {
-  const std::string path = join(here, key_in_words(key));
+  const std::string path = join_keys(here, key_in_words(key));
   // A path of the command line where a file has sections.
-  if (schema.find(join(here, key.scalar)) != nullptr) {
+  if (schema.find(join_keys(here, key.scalar)) != nullptr) {
     const size_t dot = key.scalar.find('.');
     fail_at(key.origin, "{}: unknown key; in a file write {}: {{{}: ...}}", path, key.scalar.substr(0, dot),
             key.scalar.substr(dot + 1));
@@ -145,7 +132,7 @@ class FieldWriter final : public FieldVisitor {
 // Every key of the map is known, in the order of the file, before anything is read.
 void check_known(const ConfigNode& map, const std::string& path, const Schema& schema) {
   for (size_t i = 0; i < map.keys.size(); ++i) {
-    const std::string key_path = join(path, map.keys[i].scalar);
+    const std::string key_path = join_keys(path, map.keys[i].scalar);
     const SchemaEntry* entry = map.keys[i].scalar.find('.') == std::string::npos ? schema.find(key_path) : nullptr;
     if (entry == nullptr) fail_unknown(map.keys[i], path, schema);
     if (!entry->section) continue;
@@ -164,7 +151,7 @@ class FieldReaderImpl final : public FieldVisitor {
 
  protected:
   void leaf(std::string_view name, const FieldAccess& access, std::string_view, FieldUse use) override {
-    const std::string path = join(path_, name);
+    const std::string path = join_keys(path_, name);
     const ConfigNode* node = maps_.back()->find(name);
     if (node == nullptr) return;
     try {
@@ -191,12 +178,12 @@ class FieldReaderImpl final : public FieldVisitor {
     const ConfigNode* node = maps_.back()->find(name);
     if (node == nullptr || !node->is_map()) return false;
     maps_.push_back(node);
-    path_ = join(path_, name);
+    path_ = join_keys(path_, name);
     return true;
   }
   void leave() override {
     maps_.pop_back();
-    path_ = parent_of(path_);
+    path_ = parent_key(path_);
   }
 
   Given given_of(std::string_view a, std::string_view b) override {
@@ -210,15 +197,15 @@ class FieldReaderImpl final : public FieldVisitor {
                   (first->origin.line == second->origin.line && first->origin.column > second->origin.column)
               ? *first
               : *second;
-      fail_at(later.origin, "{} and {} exclude each other; give one of them", written(join(path_, a)),
-              written(join(path_, b)));
+      fail_at(later.origin, "{} and {} exclude each other; give one of them", written(join_keys(path_, a)),
+              written(join_keys(path_, b)));
     }
     if (has_first) {
-      forget(join(path_, b));
+      forget(join_keys(path_, b));
       return Given::first;
     }
     if (has_second) {
-      forget(join(path_, a));
+      forget(join_keys(path_, a));
       return Given::second;
     }
     return Given::neither;
@@ -318,7 +305,7 @@ std::string to_yaml(const std::vector<WrittenField>& fields, const FieldComment&
   for (const WrittenField& field : fields) {
     const auto depth = static_cast<size_t>(std::count(field.path.begin(), field.path.end(), '.'));
     std::string& line = lines.emplace_back(2 * depth, ' ');
-    line += name_of(field.path);
+    line += last_key(field.path);
     line += ':';
     if (field.section) continue;
     line += ' ' + to_flow(field.value);
@@ -339,11 +326,11 @@ std::string to_yaml(const std::vector<WrittenField>& fields, const FieldComment&
 void write_json(JsonWriter& out, const std::vector<WrittenField>& fields) {
   std::vector<std::string> open;
   for (const WrittenField& field : fields) {
-    while (!open.empty() && parent_of(field.path) != open.back()) {
+    while (!open.empty() && parent_key(field.path) != open.back()) {
       out.end_object();
       open.pop_back();
     }
-    out.key(name_of(field.path));
+    out.key(last_key(field.path));
     if (field.section) {
       out.begin_object();
       open.push_back(field.path);

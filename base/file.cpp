@@ -201,6 +201,21 @@ void sync_directory(const std::string& path) {
   if (result != 0 && error != EINVAL) fail_errno(path, "sync", error);
 }
 
+void make_whole_directory(const std::string& path, const std::function<void(const std::string&)>& fill) {
+  make_directories(parent_directory(path));
+  const std::string partial = free_name_beside(path);
+  create_directory(partial);
+  try {
+    fill(partial);
+    sync_directory(partial);
+    publish(partial, path);
+  } catch (...) {
+    std::error_code ignored;  // the first failure is the one to report
+    std::filesystem::remove_all(partial, ignored);
+    throw;
+  }
+}
+
 std::string free_name_beside(const std::string& path) {
   std::string base = path;
   while (base.size() > 1 && base.back() == '/') base.pop_back();

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -85,6 +86,9 @@ void replace_file(const std::string& path, std::string_view content);
 // The new name must not be that of an existing directory.
 void publish(const std::string& prepared, const std::string& path);
 void sync_directory(const std::string& path);
+// Makes the directory `path`, complete or not at all: `fill` writes into another one beside it, whose name it receives.
+// Missing parents are made. After a failure nothing of it is left.
+void make_whole_directory(const std::string& path, const std::function<void(const std::string&)>& fill);
 
 // "a.h5.1234.tmp": a name beside `path` that nothing has, not even a dangling link, for what is not whole yet. Whatever
 // lies there under other names is somebody's.

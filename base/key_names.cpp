@@ -6,24 +6,11 @@
 #include <vector>
 
 #include "base/fields.hpp"
+#include "base/key_path.hpp"
 
 namespace tael {
 
 namespace {
-
-std::string join(std::string_view path, std::string_view name) {
-  return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
-}
-
-std::string_view parent_of(std::string_view path) {
-  const size_t dot = path.rfind('.');
-  return dot == std::string_view::npos ? std::string_view() : path.substr(0, dot);
-}
-
-std::string_view name_of(std::string_view path) {
-  const size_t dot = path.rfind('.');
-  return dot == std::string_view::npos ? path : path.substr(dot + 1);
-}
 
 bool has_dot(std::string_view path) { return path.find('.') != std::string_view::npos; }
 
@@ -45,8 +32,8 @@ std::pair<std::string_view, int> element_of(std::string_view key) {
 const KeyAlias* alias_at(const KeyNames& names, std::string_view path) {
   for (const KeyAlias& alias : names.aliases) {
     if (alias.written == path) return &alias;
-    const bool in_section = !has_dot(alias.written) && name_of(path) == alias.written;
-    if (in_section && parent_of(path) == parent_of(alias.key)) return &alias;
+    const bool in_section = !has_dot(alias.written) && last_key(path) == alias.written;
+    if (in_section && parent_key(path) == parent_key(alias.key)) return &alias;
   }
   return nullptr;
 }
@@ -55,7 +42,7 @@ const KeyAlias* alias_at(const KeyNames& names, std::string_view path) {
 template <class Row>
 const Row* row_at(std::span<const Row> rows, std::string_view path) {
   for (const Row& row : rows) {
-    if (row.written == path || (!has_dot(row.written) && row.written == name_of(path))) return &row;
+    if (row.written == path || (!has_dot(row.written) && row.written == last_key(path))) return &row;
   }
   return nullptr;
 }
@@ -92,7 +79,7 @@ class Renamer {
     out.items.clear();
     for (size_t i = 0; i < map.keys.size(); ++i) {
       const ConfigNode &name = map.keys[i], &value = map.items[i];
-      const std::string here = join(path, name.scalar), plain = join(path, with_underscores(name.scalar));
+      const std::string here = join_keys(path, name.scalar), plain = join_keys(path, with_underscores(name.scalar));
       const SchemaEntry* entry = has_dot(name.scalar) ? nullptr : schema_.find(here);
       if (entry != nullptr) {
         out.keys.push_back(name);
@@ -130,7 +117,7 @@ class Renamer {
     if (value.is_map() && is_foreign_section(names_, plain)) {
       const ConfigNode rest = copy_known(value, plain);
       if (!rest.keys.empty()) {
-        fail_at(rest.keys[0].origin, "{}: unknown key; {}", join(here, key_in_words(rest.keys[0])),
+        fail_at(rest.keys[0].origin, "{}: unknown key; {}", join_keys(here, key_in_words(rest.keys[0])),
                 about_unknown_key(schema_, plain, rest.keys[0].scalar));
       }
       return true;
@@ -309,7 +296,7 @@ std::string nearest_key(const Schema& schema, std::string_view here, std::string
     best = key;
   };
   for (const SchemaEntry& entry : schema.entries) {
-    const bool in_here = parent_of(entry.path) == here;
+    const bool in_here = parent_key(entry.path) == here;
     // What is only accepted for other programs' sake is no advice, and a section only beside its like.
     if (entry.use == FieldUse::ignored || (entry.section && !in_here)) continue;
     if (entry.use == FieldUse::input_only && edit_distance(wanted, entry.name()) > 2) continue;
@@ -318,8 +305,8 @@ std::string nearest_key(const Schema& schema, std::string_view here, std::string
   for (const KeyAlias& alias : schema.other_names.aliases) {
     const std::string_view key = element_of(alias.key).first;
     const bool at_top = !has_dot(alias.written);
-    if (parent_of(at_top ? key : alias.written) == here) {
-      offer(name_of(alias.written), key, true, kAlias);
+    if (parent_key(at_top ? key : alias.written) == here) {
+      offer(last_key(alias.written), key, true, kAlias);
     } else if (at_top && here.empty()) {
       offer(alias.written, key, false, kAlias);
     }
@@ -335,7 +322,7 @@ std::string key_named(const Schema& schema, std::string_view name) {
   if (const KeyAlias* alias = alias_at(schema.other_names, plain)) return std::string(element_of(alias->key).first);
   if (const KeyAdvice* advice = row_at(schema.other_names.advice, plain)) return std::string(advice->key);
   for (const KeyAlias& alias : schema.other_names.aliases) {
-    if (name_of(alias.written) == plain) return std::string(element_of(alias.key).first);
+    if (last_key(alias.written) == plain) return std::string(element_of(alias.key).first);
   }
   std::string found;
   for (const SchemaEntry& entry : schema.entries) {
@@ -351,7 +338,8 @@ std::string about_unknown_key(const Schema& schema, const std::string& here, std
   if (!nearest.empty()) return fmt::format("the nearest known one is {}", nearest);
   std::vector<std::string_view> names;
   for (const SchemaEntry& entry : schema.entries) {
-    if (parent_of(entry.path) == here && (entry.section || entry.use == FieldUse::value)) names.push_back(entry.name());
+    if (parent_key(entry.path) == here && (entry.section || entry.use == FieldUse::value))
+      names.push_back(entry.name());
   }
   constexpr size_t kMost = 16;  // more are no answer
   const std::string place = here.empty() ? "the top has" : here + " has";

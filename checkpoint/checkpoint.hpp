@@ -15,6 +15,8 @@
 
 namespace tael {
 
+inline constexpr const char* kModelText = "config.json";  // the model as Hugging Face describes it, a box of kind text
+
 class Checkpoint {
  public:
   static Checkpoint open(const std::string& path);

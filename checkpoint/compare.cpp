@@ -153,7 +153,7 @@ Comparison compare(const Checkpoint& a, const Checkpoint& b) {
   for (const Box& box : a.tensors()) {
     if (box.kind != StateKind::text) continue;
     // The model's description is part of the model; the other texts name directories and dates.
-    std::vector<std::string>& to = box.name == "config.json" ? result.state : result.beside;
+    std::vector<std::string>& to = box.name == kModelText ? result.state : result.beside;
     if (b.find(StateKind::text, box.name) == nullptr) {
       to.push_back(in_words(box) + ": only in the first");
     } else if (a.read_text(box.name) != b.read_text(box.name)) {
@@ -162,7 +162,7 @@ Comparison compare(const Checkpoint& a, const Checkpoint& b) {
   }
   for (const Box& box : b.tensors())
     if (box.kind == StateKind::text && a.find(StateKind::text, box.name) == nullptr)
-      (box.name == "config.json" ? result.state : result.beside).push_back(in_words(box) + ": only in the second");
+      (box.name == kModelText ? result.state : result.beside).push_back(in_words(box) + ": only in the second");
   return result;
 }
 

@@ -180,21 +180,12 @@ uint64_t check_hf_target(const std::string& path, const HfContent& content) {
 
 void write_hf_directory(const std::string& path, const HfContent& content, const TensorSource& source) {
   check_hf_target(path, content);
-  make_directories(parent_directory(path));
-  const std::string partial = free_name_beside(path);
-  create_directory(partial);
-  try {
+  make_whole_directory(path, [&](const std::string& partial) {
     const std::vector<HfShard> shards = plan_shards(content.tensors, content.max_shard_bytes);
     for (const HfShard& shard : shards) write_safetensors(partial + "/" + shard.file, shard.tensors, source);
     if (shards.size() > 1) write_new_file(fmt::format("{}/{}", partial, kIndexFile), index_text(shards));
     for (const auto& [name, text] : content.texts) write_new_file(partial + "/" + name, text);
-    sync_directory(partial);
-    publish(partial, path);
-  } catch (...) {
-    std::error_code ignored;  // the first failure is the one to report
-    std::filesystem::remove_all(partial, ignored);
-    throw;
-  }
+  });
 }
 
 }  // namespace tael

@@ -10,8 +10,6 @@ namespace tael {
 
 namespace {
 
-constexpr const char* kConfigText = "config.json";
-
 bool is_run(const std::string& path) {
   return path_exists(path + "/checkpoints") || path_exists(path + "/model") || path_exists(path + "/config.yaml");
 }
@@ -48,7 +46,7 @@ void open_run(ModelSource& source, const std::string& run) {
   const CheckpointStore store = store_of(run);
   const std::vector<int64_t> steps = store.steps();
   const std::string final_weights = run + "/model";
-  const bool has_final = path_exists(final_weights + "/" + kConfigText);
+  const bool has_final = path_exists(final_weights + "/" + kModelText);
   const std::optional<int64_t> ended = ended_at(run);
   if (has_final && ended && (steps.empty() || *ended >= steps.back())) {
     use_directory(source, final_weights);
@@ -73,24 +71,10 @@ void open_run(ModelSource& source, const std::string& run) {
   fail(Exit::bad_data, "{}: a run without weights: neither checkpoints/step-* nor model/config.json is there", run);
 }
 
-// A run's shards told its checkpoints; a run without checkpoints may have been told by its user.
-std::string tokenizer_of_checkpoints(const std::string& run) {
-  const CheckpointStore store = store_of(run);
-  const std::vector<int64_t> steps = store.steps();
-  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-    try {
-      return Checkpoint::open(store.path(*step)).state().tokenizer;
-    } catch (const Error&) {
-      continue;
-    }
-  }
-  return {};
-}
-
 }  // namespace
 
 CheckpointFiles::CheckpointFiles(Checkpoint checkpoint) : checkpoint_(std::move(checkpoint)) {
-  config_text_ = checkpoint_.read_text(kConfigText);
+  config_text_ = checkpoint_.read_text(kModelText);
   for (const Box& box : checkpoint_.tensors())
     if (box.kind == StateKind::weight) weights_.push_back({box.name, box.dtype, box.shape});
   std::ranges::sort(weights_, [](const TensorSpec& a, const TensorSpec& b) { return natural_less(a.name, b.name); });
@@ -145,12 +129,14 @@ ModelSource open_model(const std::string& model) {
   ModelSource source;
   if (Checkpoint::is_at(model)) {
     use_checkpoint(source, Checkpoint::open(model));
-  } else if (path_exists(model + "/" + kConfigText)) {
+  } else if (path_exists(model + "/" + kModelText)) {
     use_directory(source, model);
   } else if (is_run(model)) {
     source.run = model;
     open_run(source, model);
-    if (source.tokenizer.empty()) source.tokenizer = tokenizer_of_checkpoints(model);
+    // A run's shards told its checkpoints; a run without checkpoints may have been told by its user.
+    if (source.tokenizer.empty())
+      if (const std::optional<RunState> state = store_of(model).newest_state()) source.tokenizer = state->tokenizer;
   } else {
     fail(Exit::bad_data,
          "{}: neither a Hugging Face directory (no config.json), nor a checkpoint (no {}), nor a run (no "

@@ -51,6 +51,18 @@ std::vector<int64_t> CheckpointStore::steps() const {
   return steps;
 }
 
+std::optional<RunState> CheckpointStore::newest_state() const {
+  const std::vector<int64_t> all = steps();
+  for (auto step = all.rbegin(); step != all.rend(); ++step) {
+    try {
+      return Checkpoint::open(path(*step)).state();
+    } catch (const Error&) {
+      continue;
+    }
+  }
+  return std::nullopt;
+}
+
 void CheckpointStore::begin(int64_t step, int64_t attempt, uint64_t bytes) const {
   const uint64_t available = free_bytes(directory_);
   if (available < bytes + kBeside)

@@ -30,6 +30,8 @@ class CheckpointStore {
   std::string path(int64_t step) const { return directory_ + "/" + name(step); }
   // Steps of the complete checkpoints, ascending. A directory that is not there has none.
   std::vector<int64_t> steps() const;
+  // What the newest checkpoint whose manifest can be read knows; damage is not said here. Nothing: there is none.
+  std::optional<RunState> newest_state() const;
 
   // Where the checkpoint of a step is prepared. begin makes it, empty, after Error(io) unless the disk has room for
   // `bytes` more.

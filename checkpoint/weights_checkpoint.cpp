@@ -55,13 +55,7 @@ void write_weights_checkpoint(const HfDirectory& directory, const std::string& p
   const std::vector<Box> boxes = plan_weights_checkpoint(directory);
   const std::vector<std::pair<std::string, std::string>> texts = texts_of(directory);
   check_checkpoint_target(path, boxes);
-  std::string partial = path;
-  while (partial.size() > 1 && partial.back() == '/') partial.pop_back();
-  partial += ".tael-partial";
-  make_directories(parent_directory(path));
-  remove_tree(partial);
-  create_directory(partial);
-  try {
+  make_whole_directory(path, [&](const std::string& partial) {
     const size_t tensors = boxes.size() - texts.size();
     Manifest manifest =
         write_shard(partial, ShardLabel{}, boxes, [&](size_t index, uint64_t begin, void* out, size_t bytes) {
@@ -75,13 +69,7 @@ void write_weights_checkpoint(const HfDirectory& directory, const std::string& p
         });
     manifest.state.software = software;
     replace_file(partial + "/" + std::string(kManifestName), manifest.text());
-    sync_directory(partial);
-    publish(partial, path);
-  } catch (...) {
-    std::error_code ignored;  // the first failure is the one to report
-    std::filesystem::remove_all(partial, ignored);
-    throw;
-  }
+  });
 }
 
 }  // namespace tael

@@ -4,11 +4,9 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <fstream>
-#include <sstream>
-#include <string>
+#include <utility>
 
-#include "base/check.hpp"
+#include "cost/machine.hpp"
 
 namespace tael {
 
@@ -62,13 +60,7 @@ TimeSource monotonic_time() {
 
 double process_start() {
   const double now = seconds_of(CLOCK_MONOTONIC);
-  std::ifstream stat("/proc/self/stat");
-  const std::string text((std::istreambuf_iterator<char>(stat)), {});
-  // Behind the program's name, which may hold anything: field 22 of the whole is the start in ticks since boot.
-  std::istringstream fields(text.substr(std::min(text.size(), text.rfind(')') + 1)));
-  std::string field;
-  for (int i = 3; i <= 22; ++i) fields >> field;
-  const double ticks = fields ? std::stod(field) : 0;
+  const double ticks = static_cast<double>(process_start_ticks(getpid()).value_or(0));
   const double age = seconds_of(CLOCK_BOOTTIME) - ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
   return ticks > 0 && age > 0 ? now - age : now;
 }

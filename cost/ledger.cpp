@@ -1,21 +1,14 @@
 #include "cost/ledger.hpp"
 
-#include <ctime>
+#include <chrono>
+#include <utility>
 
+#include "base/iso_time.hpp"
 #include "base/json.hpp"
 
 namespace tael {
 
 namespace {
-
-std::string utc_now() {
-  timespec t{};
-  clock_gettime(CLOCK_REALTIME, &t);
-  std::tm utc{};
-  gmtime_r(&t.tv_sec, &utc);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
-                     utc.tm_hour, utc.tm_min, utc.tm_sec, t.tv_nsec / 1'000'000);
-}
 
 // Steps, and what belongs to a step: thrown away with it.
 constexpr bool goes_with_steps(CostKind kind) { return kind != CostKind::startup && kind != CostKind::lost; }
@@ -90,9 +83,22 @@ CostSeconds lost_by_restart(const std::vector<LedgerLine>& lines, int64_t step) 
 }
 
 Ledger::Ledger(const std::string& path, const Attempt& attempt, const CostClock& clock)
-    : attempt_(attempt), clock_(clock), last_line_(attempt.began) {
-  before_ = totals_of(read_ledger(path));
+    : attempt_(attempt), clock_(clock), earlier_(read_ledger(path)), before_(totals_of(earlier_)) {
+  last_line_ = attempt.began;
   file_ = open_to_append(path, size_);
+}
+
+LedgerLine Ledger::line(const std::string& kind, int64_t step, double now) const {
+  return {.time = iso_time(std::chrono::system_clock::now()),
+          .attempt = attempt_.number,
+          .step = step,
+          .tokens = tokens_,
+          .kind = kind,
+          .ranks = attempt_.ranks,
+          .wall_seconds = now - attempt_.began,
+          .device_seconds = {},
+          .unaccounted_seconds = 0,
+          .predicted_seconds = std::nullopt};
 }
 
 void Ledger::append(const LedgerLine& line) {
@@ -112,18 +118,14 @@ void Ledger::append(const LedgerLine& line) {
 void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
                   std::optional<double> predicted) {
   const std::lock_guard lock(mutex_);
-  const double now = clock_.now(), wall = now - attempt_.began;
-  const double unaccounted = attempt_.ranks * wall - spent.sum();
-  append({.time = utc_now(),
-          .attempt = attempt_.number,
-          .step = step,
-          .tokens = tokens,
-          .kind = kind,
-          .ranks = attempt_.ranks,
-          .wall_seconds = wall,
-          .device_seconds = spent - booked_,
-          .unaccounted_seconds = unaccounted - unaccounted_,
-          .predicted_seconds = predicted});
+  const double now = clock_.now();
+  LedgerLine booked = line(kind, step, now);
+  booked.tokens = tokens;
+  const double unaccounted = attempt_.ranks * booked.wall_seconds - spent.sum();
+  booked.device_seconds = spent - booked_;
+  booked.unaccounted_seconds = unaccounted - unaccounted_;
+  booked.predicted_seconds = predicted;
+  append(booked);
   booked_ = spent;
   unaccounted_ = unaccounted;
   last_line_ = now;
@@ -131,38 +133,25 @@ void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const C
   tokens_ = tokens;
 }
 
-void Ledger::book_restart(int64_t step, const CostSeconds& move) {
+double Ledger::restart_at(int64_t step) {
   const std::lock_guard lock(mutex_);
+  const CostSeconds move = lost_by_restart(std::exchange(earlier_, {}), step);
+  if (move[CostKind::lost] <= 0) return 0;
+  LedgerLine moved = line("restart", step, last_line_);
+  moved.device_seconds = move;
+  append(moved);
   moved_ += move;
-  append({.time = utc_now(),
-          .attempt = attempt_.number,
-          .step = step,
-          .tokens = tokens_,
-          .kind = "restart",
-          .ranks = attempt_.ranks,
-          .wall_seconds = last_line_ - attempt_.began,
-          .device_seconds = move,
-          .unaccounted_seconds = 0,
-          .predicted_seconds = std::nullopt});
+  return move[CostKind::lost];
 }
 
 void Ledger::beat(double seconds) {
   const std::lock_guard lock(mutex_);
   const double now = clock_.now();
   if (now - last_line_ < seconds) return;
-  CostSeconds since;
-  since[clock_.current()] = attempt_.ranks * (now - last_line_);
-  append({.time = utc_now(),
-          .attempt = attempt_.number,
-          .step = step_ + 1,  // the step that is worked on
-          .tokens = tokens_,
-          .kind = "beat",
-          .ranks = attempt_.ranks,
-          .wall_seconds = now - attempt_.began,
-          .device_seconds = since,
-          .unaccounted_seconds = 0,
-          .predicted_seconds = std::nullopt});
-  booked_ += since;
+  LedgerLine sign = line("beat", step_ + 1, now);  // the step that is worked on
+  sign.device_seconds[clock_.current()] = attempt_.ranks * (now - last_line_);
+  append(sign);
+  booked_ += sign.device_seconds;
   last_line_ = now;
 }
 

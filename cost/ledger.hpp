@@ -63,7 +63,9 @@ class Ledger {
   // Books all that was spent since the last line. `spent`: by all ranks in this attempt so far.
   void book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
             std::optional<double> predicted = std::nullopt);
-  void book_restart(int64_t step, const CostSeconds& move);
+  // Before anything is booked: the attempt goes on after `step`. Moves what earlier attempts did beyond it to `lost`,
+  // and returns how much that is, in device-seconds.
+  double restart_at(int64_t step);
   // From any thread: if the last line is older than `seconds`, books the time since then to what rank 0 does now.
   void beat(double seconds);
   LedgerTotals totals() const;  // of all attempts, as far as it is booked
@@ -71,12 +73,14 @@ class Ledger {
   void sync() const { file_.sync(); }
 
  private:
+  LedgerLine line(const std::string& kind, int64_t step, double now) const;  // without figures
   void append(const LedgerLine& line);
 
   const Attempt attempt_;
   const CostClock& clock_;
   File file_;
   uint64_t size_ = 0;
+  std::vector<LedgerLine> earlier_;  // of all earlier attempts, until restart_at
   LedgerTotals before_;
 
   mutable std::mutex mutex_;

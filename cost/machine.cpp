@@ -3,13 +3,31 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <fstream>
+#include <iterator>
+#include <sstream>
 #include <string>
 
 #include "base/check.hpp"
 #include "kernels/fma_peak.hpp"
 
 namespace tael {
+
+std::optional<uint64_t> process_start_ticks(int64_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  const std::string stat((std::istreambuf_iterator<char>(file)), {});
+  const size_t name_end = stat.rfind(')');  // the name may hold anything
+  if (name_end == std::string::npos) return std::nullopt;
+  std::istringstream fields(stat.substr(name_end + 1));
+  std::string state, field;
+  fields >> state;
+  for (int i = 4; i <= 22; ++i) fields >> field;
+  uint64_t ticks = 0;
+  const auto [at, error] = std::from_chars(field.data(), field.data() + field.size(), ticks);
+  if (error != std::errc() || state == "Z" || state == "X") return std::nullopt;
+  return ticks;
+}
 
 size_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");

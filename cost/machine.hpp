@@ -2,11 +2,17 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "base/stream.hpp"
 
 namespace tael {
+
+// Ticks since boot at which a process began: with its number its identity, as numbers are used again. Nothing: there is
+// none, or it only waits to be forgotten.
+std::optional<uint64_t> process_start_ticks(int64_t pid);
 
 // This process as the system counts it, in bytes: now, and at its largest so far.
 size_t resident_bytes();

@@ -317,12 +317,10 @@ double DataPrepareResult::held_out() const {
 
 namespace {
 
-// Whether two names lead to one place, whatever is there.
-bool same_place(const std::string& a, const std::string& b) {
-  namespace fs = std::filesystem;
+// Where a name leads, whatever is there: two names of one place give the same.
+std::filesystem::path place_of(const std::string& name) {
   std::error_code ignored;
-  return fs::weakly_canonical(fs::absolute(a, ignored), ignored) ==
-         fs::weakly_canonical(fs::absolute(b, ignored), ignored);
+  return std::filesystem::weakly_canonical(std::filesystem::absolute(name, ignored), ignored);
 }
 
 // Refuses an output that would replace what nobody meant: an input, a file that an input directory holds, a device or a
@@ -333,10 +331,10 @@ void check_output(const std::string& out, const std::vector<std::string>& inputs
   const fs::file_status status = fs::symlink_status(out, ignored);
   if (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status))
     fail(Exit::usage, "{}: exists and is no regular file; it is not replaced", out);
-  const fs::path target = fs::weakly_canonical(fs::absolute(out, ignored), ignored);
+  const fs::path target = place_of(out);
   for (const std::string& input : inputs) {
     if (input.empty()) fail(Exit::usage, "an input has an empty name");
-    const fs::path source = fs::weakly_canonical(fs::absolute(input, ignored), ignored);
+    const fs::path source = place_of(input);
     if (source == target) fail(Exit::usage, "{} is an input and an output at once", input);
     const fs::path relative = target.lexically_relative(source);
     const bool inside = fs::is_directory(source, ignored) && !relative.empty() && *relative.begin() != "..";
@@ -354,7 +352,7 @@ DataPrepareResult prepare_data(const DataPrepareOptions& options, const Progress
     fail(Exit::usage, "--valid and a --valid-fraction above 0 and below 1 go together");
   if (!options.valid.empty() && !(options.valid_fraction > 0 && options.valid_fraction < 1))
     fail(Exit::usage, "--valid-fraction {}: expected a number above 0 and below 1", options.valid_fraction);
-  if (!options.valid.empty() && same_place(options.out, options.valid))
+  if (!options.valid.empty() && place_of(options.out) == place_of(options.valid))
     fail(Exit::usage, "--out and --valid name the same file {}", options.out);
   check_output(options.out, options.inputs);
   if (!options.valid.empty()) check_output(options.valid, options.inputs);

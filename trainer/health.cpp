@@ -17,6 +17,14 @@ std::string layer_name(const ModelShape& shape, int64_t layer) {
   return fmt::format("MTP module {} (layer {})", layer - shape.num_hidden_layers + 1, layer);
 }
 
+// The first tensor of the table that holds a number that is not finite; nullptr: none does.
+const ParamSpec* first_non_finite(const ParamTable& table, Vec<const float> numbers) {
+  for (const ParamSpec& spec : table.params)
+    for (int64_t i = 0; i < spec.size(); ++i)
+      if (!std::isfinite(numbers(spec.offset + i))) return &spec;
+  return nullptr;
+}
+
 }  // namespace
 
 void watch_losses(NonFinite& seen, const Network& network, const MicroBatchLosses& losses) {
@@ -52,29 +60,20 @@ void fail_non_finite_loss(Comm& comm, const ModelShape& shape, int64_t step, con
 }
 
 void fail_non_finite_evaluation(const ParamTable& table, int64_t step, Vec<const float> params) {
-  for (const ParamSpec& spec : table.params) {
-    for (int64_t i = 0; i < spec.size(); ++i) {
-      if (!std::isfinite(params(spec.offset + i)))
-        throw AgreedError(Exit::run_failed,
-                          fmt::format("step {}: the validation loss is not finite, and on every rank {} is the first "
-                                      "tensor that holds a number that is not",
-                                      step, spec.name));
-    }
-  }
+  if (const ParamSpec* first = first_non_finite(table, params))
+    throw AgreedError(Exit::run_failed,
+                      fmt::format("step {}: the validation loss is not finite, and on every rank {} is the first "
+                                  "tensor that holds a number that is not",
+                                  step, first->name));
   throw AgreedError(Exit::run_failed,
                     fmt::format("step {}: the validation loss is not finite, though every weight is", step));
 }
 
 void fail_non_finite_gradient(Comm&, const ParamTable& table, int64_t step, Vec<const float> grads) {
-  for (const ParamSpec& spec : table.params) {
-    for (int64_t i = 0; i < spec.size(); ++i) {
-      if (!std::isfinite(grads(spec.offset + i)))
-        throw AgreedError(Exit::run_failed,
-                          fmt::format("step {}: the loss is finite, but the gradient of {} summed over "
-                                      "all ranks is not; nothing was updated",
-                                      step, spec.name));
-    }
-  }
+  if (const ParamSpec* first = first_non_finite(table, grads))
+    throw AgreedError(Exit::run_failed, fmt::format("step {}: the loss is finite, but the gradient of {} summed over "
+                                                    "all ranks is not; nothing was updated",
+                                                    step, first->name));
   throw AgreedError(Exit::run_failed,
                     fmt::format("step {}: the norm of the gradient overflows; nothing was updated", step));
 }

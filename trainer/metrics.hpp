@@ -15,13 +15,12 @@
 #include <vector>
 
 #include "base/file.hpp"
+#include "base/iso_time.hpp"
 #include "trainer/step_report.hpp"
 
 namespace tael {
 
 using Clock = std::chrono::system_clock;
-
-std::string iso_time(Clock::time_point time);  // 2026-11-24T08:06:55.123Z, milliseconds cut off
 
 class MetricsFile {
  public:

@@ -21,10 +21,6 @@ template <class... Args>
        fmt::format(format, std::forward<Args>(args)...));
 }
 
-LoadedConfig stored_config(const Checkpoint& checkpoint) {
-  return load_config_text(checkpoint.read_text(kConfigText), checkpoint.path() + "/" + kConfigText, {}, {});
-}
-
 }  // namespace
 
 std::vector<std::string> data_digests(const std::vector<TokenShard>& shards) {
@@ -58,12 +54,14 @@ std::vector<std::pair<std::string, std::string>> checkpoint_texts(const LoadedCo
   return {{kConfigText, resolved_yaml(loaded)}, {kModelText, hf_config_text(loaded.config.model.shape)}};
 }
 
-void require_same_run(const Checkpoint& checkpoint, const Run& run) {
+std::vector<FieldDifference> require_same_run(const Checkpoint& checkpoint, const Run& run) {
   const RunState& s = checkpoint.state();
   if (!s.training)
     fail(Exit::bad_config, "{}: holds weights alone; give it as checkpoint.initial_load_path", checkpoint.path());
-  const LoadedConfig stored = stored_config(checkpoint);
-  for (const FieldDifference& d : differences(write_fields(stored.config), write_fields(run.config))) {
+  const LoadedConfig stored =
+      load_config_text(checkpoint.read_text(kConfigText), checkpoint.path() + "/" + kConfigText, {}, {});
+  std::vector<FieldDifference> changes = differences(write_fields(stored.config), write_fields(run.config));
+  for (const FieldDifference& d : changes) {
     if (!d.path.starts_with("model.") || std::ranges::count(kFreeModelKeys, d.path) > 0) continue;
     refuse(checkpoint, d.path, "{} then, {} now", d.first, d.second);
   }
@@ -88,10 +86,7 @@ void require_same_run(const Checkpoint& checkpoint, const Run& run) {
     refuse(checkpoint, "parallelism.reduction_segments", "{} then, {} now", s.reduction_segments,
            run.config.parallelism.segments());
   require_training_state(checkpoint, run.network.table(), true);
-}
-
-std::vector<FieldDifference> changed_since(const Checkpoint& checkpoint, const LoadedConfig& loaded) {
-  return differences(write_fields(stored_config(checkpoint).config), write_fields(loaded.config));
+  return changes;
 }
 
 Progress restore(const Checkpoint& checkpoint, Run& run) {

@@ -13,8 +13,7 @@
 namespace tael {
 
 // The files that travel in a checkpoint.
-inline constexpr const char* kConfigText = "config.yaml";  // resolved
-inline constexpr const char* kModelText = "config.json";   // as Hugging Face has it
+inline constexpr const char* kConfigText = "config.yaml";  // resolved; beside it kModelText
 
 // The identity of the data: the digests of shards, in order.
 std::vector<std::string> data_digests(const std::vector<TokenShard>& shards);
@@ -23,10 +22,8 @@ RunState run_state(const Run& run, const Progress& progress, int64_t attempt, co
 std::vector<std::pair<std::string, std::string>> checkpoint_texts(const LoadedConfig& loaded);
 
 // Error(bad_config) naming the key where the run cannot go on from this state: another model, tokenizer, seed, data,
-// number of lanes or segments.
-void require_same_run(const Checkpoint& checkpoint, const Run& run);
-// Keys whose values differ from those under which the checkpoint was made: its value, then ours.
-std::vector<FieldDifference> changed_since(const Checkpoint& checkpoint, const LoadedConfig& loaded);
+// number of lanes or segments. Returns the keys whose values differ and may: the checkpoint's value, then ours.
+std::vector<FieldDifference> require_same_run(const Checkpoint& checkpoint, const Run& run);
 
 // Fills the run's arrays. Error(bad_data) when the checkpoint is damaged or holds another model.
 Progress restore(const Checkpoint& checkpoint, Run& run);

@@ -10,11 +10,11 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
-#include <sstream>
 #include <thread>
 
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "cost/machine.hpp"
 #include "trainer/metrics.hpp"
 #include "trainer/run_directory.hpp"
 
@@ -31,21 +31,6 @@ std::string read_line(const std::string& path) {
   std::string line;
   std::getline(file, line);
   return line;
-}
-
-// Ticks since boot at which a process began; nothing: there is none, or it only waits to be forgotten.
-std::optional<uint64_t> start_of(int64_t pid) {
-  const std::string stat = read_line(fmt::format("/proc/{}/stat", pid));
-  const size_t name_end = stat.rfind(')');  // the name may hold anything
-  if (name_end == std::string::npos) return std::nullopt;
-  std::istringstream fields(stat.substr(name_end + 1));
-  std::string state, field;
-  fields >> state;
-  for (int i = 4; i <= 22; ++i) fields >> field;
-  uint64_t ticks = 0;
-  const auto [at, error] = std::from_chars(field.data(), field.data() + field.size(), ticks);
-  if (error != std::errc() || state == "Z" || state == "X") return std::nullopt;
-  return ticks;
 }
 
 int64_t highest(const std::string& directory) {
@@ -102,7 +87,7 @@ std::string in_words(const AttemptRecord& r) {
 
 // Whether the owner of an attempt that did not say that it ended still lives.
 bool lives(const std::string& directory, const AttemptRecord& r, const LockTiming& timing) {
-  if (r.owner.machine == this_process({}).machine) return start_of(r.owner.pid) == r.owner.started;
+  if (r.owner.machine == this_process({}).machine) return process_start_ticks(r.owner.pid) == r.owner.started;
   const std::string alive = fmt::format("{}/{}.alive", directory, name_of(r.attempt));
   const std::string first = read_line(alive);
   const auto begin = std::chrono::steady_clock::now();
@@ -130,7 +115,7 @@ ProcessIdentity this_process(std::string job) {
   id.machine = read_line("/proc/sys/kernel/random/boot_id") + " " +
                std::filesystem::read_symlink("/proc/self/ns/pid", ignored).string();
   id.pid = getpid();
-  id.started = start_of(id.pid).value_or(0);
+  id.started = process_start_ticks(id.pid).value_or(0);
   id.job = std::move(job);
   return id;
 }

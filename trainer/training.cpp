@@ -6,6 +6,7 @@
 #include "base/hash.hpp"
 #include "checkpoint/hf_export.hpp"
 #include "cost/flops.hpp"
+#include "cost/job_time.hpp"
 #include "cost/machine.hpp"
 #include "parallel/agree.hpp"
 #include "trainer/evaluate.hpp"
@@ -18,8 +19,6 @@ namespace {
 
 constexpr double kStatusSeconds = 2;     // between two versions of status.json while steps go on
 constexpr int kMostFailedSaves = 3;      // in a row, then the run stops
-constexpr double kAssumedMfu = 0.25;     // before a step was measured
-constexpr double kAssumedDisk = 200e6;   // bytes a second, before a save was measured
 constexpr double kClosingSeconds = 0.5;  // of a rank, for what follows the last checkpoint
 
 // The mean peak of all ranks, measured by all at once, as they will compete in training. FLOP/s of one rank.
@@ -47,11 +46,11 @@ Budget::Estimates estimates(const Run& run, double peak, const TrainingSetup& se
   const double step_tokens = static_cast<double>(std::ranges::max(sizes) * c.training.seq_length);
   double valid_tokens = 0;
   for (const TokenShard& shard : run.valid_shards) valid_tokens += static_cast<double>(shard.tokens());
-  const double token_seconds =
-      setup.predicted_step_seconds ? *setup.predicted_step_seconds * ranks / step_tokens : flops / (kAssumedMfu * peak);
+  const double token_seconds = setup.predicted_step_seconds ? *setup.predicted_step_seconds * ranks / step_tokens
+                                                            : predicted_step_seconds(flops, peak);
   const double bytes = 3.0 * static_cast<double>(run.network.table().size()) * sizeof(float);
   return {.step = token_seconds * step_tokens,
-          .save = ranks * setup.predicted_save_seconds.value_or(0.05 + bytes / kAssumedDisk),
+          .save = ranks * setup.predicted_save_seconds.value_or(0.05 + bytes / kAssumedFileRate),
           .evaluation = token_seconds * valid_tokens / 3};
 }
 
@@ -127,9 +126,8 @@ bool Training::resume_from(const std::string& path) {
   try {
     agreed(run_.comm, [&] {
       checkpoint = Checkpoint::open(path);
-      require_same_run(*checkpoint, run_);
+      changes = require_same_run(*checkpoint, run_);
       progress_ = restore(*checkpoint, run_);
-      changes = changed_since(*checkpoint, run_.loaded);
     });
   } catch (const AgreedError& error) {
     if (error.code() != Exit::bad_data || setup_.branch_from) throw;
@@ -190,13 +188,9 @@ void Training::choose_beginning() {
 
 void Training::start_ledger() {
   agreed_by(run_.comm, console_ != nullptr, [&] {
-    const std::vector<LedgerLine> lines = read_ledger(record_->directory().file("ledger.jsonl"));
-    const CostSeconds move = lost_by_restart(lines, progress_.step);
-    if (move[CostKind::lost] > 0) {
-      record_->ledger().book_restart(progress_.step, move);
-      warn(fmt::format("{:.4f} device-hours of steps after step {} were lost", move[CostKind::lost] / 3600,
-                       grouped(progress_.step)));
-    }
+    const double lost = record_->ledger().restart_at(progress_.step);
+    if (lost > 0)
+      warn(fmt::format("{:.4f} device-hours of steps after step {} were lost", lost / 3600, grouped(progress_.step)));
     report_status("running");
   });
 }
@@ -245,7 +239,6 @@ Training::Ending Training::loop() {
   while (progress_.step < run_.steps) {
     if (now.stop) return Ending::stop_asked;
     if (now.over_budget) return Ending::budget_used;
-    spent_at_step_ = now.spent;
     const double begin = run_.clock.now(), predicted = budget_.step();
     StepReport report;
     {

@@ -90,10 +90,9 @@ class Training {
   double step_seconds_ = 0;       // smoothed
   bool complete_before_ = false;  // all steps were done, and the model written, when it was started
   bool peak_doubted_ = false;
-  int64_t saved_step_ = -1;    // of the newest checkpoint
-  int failed_saves_ = 0;       // in a row
-  CostSeconds spent_at_step_;  // by all ranks when the last step began
-  double status_at_ = 0;       // when status.json was last written
+  int64_t saved_step_ = -1;  // of the newest checkpoint
+  int failed_saves_ = 0;     // in a row
+  double status_at_ = 0;     // when status.json was last written
 };
 
 }  // namespace tael

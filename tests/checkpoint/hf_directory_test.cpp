@@ -43,10 +43,6 @@ void copy(const HfDirectory& directory, const std::string& path, std::optional<D
   copy_model(directory, make_param_table(read_hf_shape(directory)), path, dtype);
 }
 
-int64_t entries(const std::string& directory) {
-  return std::distance(std::filesystem::directory_iterator(directory), std::filesystem::directory_iterator());
-}
-
 TEST(HfDirectory, GoldenModelsOfOneFileAndOfTwo) {
   const HfDirectory one = HfDirectory::open(kGolden + "v3_recipe"), two = HfDirectory::open(kGolden + "v3");
   EXPECT_EQ(one.tensors().size(), 97u);
@@ -64,7 +60,7 @@ TEST(HfDirectory, CopiesHaveTheSameBytesInEveryTensor) {
     copy(golden, scratch.at("out/deep"), {});
     const HfDirectory copy = HfDirectory::open(scratch.at("out/deep"));
     EXPECT_EQ(copy.config_text(), golden.config_text());
-    EXPECT_EQ(entries(scratch.at("out")), 1);
+    EXPECT_EQ(testing::count_entries(scratch.at("out")), 1);
     expect_same_tensors(golden, copy);
   }
 }
@@ -183,13 +179,13 @@ TEST(HfDirectory, ACopyIsCompleteOrAbsent) {
                      }),
             "the disk is gone");
   EXPECT_FALSE(path_exists(scratch.at("out")));
-  EXPECT_EQ(entries(scratch.path()), 0);
+  EXPECT_EQ(testing::count_entries(scratch.path()), 0);
   // What lies beside it is somebody's; what is complete is never overwritten.
   create_directory(scratch.at("out.tmp"));
   scratch.write("out.tmp/model.safetensors", "precious");
   tiny.write(scratch.at("out"));
   EXPECT_EQ(read_file(scratch.at("out.tmp/model.safetensors")), "precious");
-  EXPECT_EQ(entries(scratch.path()), 2);
+  EXPECT_EQ(testing::count_entries(scratch.path()), 2);
   EXPECT_EQ(scratch.relative(error_of(Exit::bad_config, [&] { tiny.write(scratch.at("out")); })),
             "DIR/out: exists already; nothing is overwritten");
   // More than any disk has: refused before a byte is written.

@@ -39,10 +39,6 @@ ShardInfo write_text_shard(const std::string& path, const std::vector<std::strin
   return info;
 }
 
-int64_t count_files(const ScratchDirectory& dir) {
-  return std::distance(std::filesystem::directory_iterator(dir.path()), std::filesystem::directory_iterator());
-}
-
 TEST(TokenShard, RoundTripOfText) {
   const ScratchDirectory dir;
   const ShardInfo written = write_text_shard(dir.at("a.h5"), {"Hello", "w\xc3\xb6rld", "!"});
@@ -67,7 +63,7 @@ TEST(TokenShard, RoundTripOfText) {
   EXPECT_EQ(shard.document_starts(), (std::vector<int64_t>{0, 6, 13}));
   EXPECT_EQ(ByteTokenizer::decode(read_all(shard)),
             "Hello<|end_of_sentence|>w\xc3\xb6rld<|end_of_sentence|>!<|end_of_sentence|>");
-  EXPECT_EQ(count_files(dir), 1);
+  EXPECT_EQ(testing::count_entries(dir.path()), 1);
 }
 
 TEST(TokenShard, NarrowAndWideNumbersAtEverySizeAndWindow) {
@@ -219,10 +215,10 @@ TEST(TokenShard, WriterThatStopsLeavesWhatWasThere) {
     writer.append(counted(0, 10));
     const ShardSource source{"x", 1, 10, 0};
     writer.seal({&source, 1}, 0);  // but never published
-    EXPECT_EQ(count_files(dir), 2);
+    EXPECT_EQ(testing::count_entries(dir.path()), 2);
   }
   EXPECT_EQ(read_file(dir.at("a.h5")), "an older file");
-  EXPECT_EQ(count_files(dir), 1);
+  EXPECT_EQ(testing::count_entries(dir.path()), 1);
   // Files of somebody's that are called as ours might be stay.
   const std::string own = dir.at(fmt::format("a.h5.{}.tmp", getpid()));
   for (const std::string& path : {dir.at("a.h5.tmp"), own, dir.at("a.h5.tmp.layout")}) write_file(path, "precious");
@@ -230,7 +226,7 @@ TEST(TokenShard, WriterThatStopsLeavesWhatWasThere) {
   EXPECT_EQ(TokenShard(dir.at("a.h5")).tokens(), 10);
   for (const std::string& path : {dir.at("a.h5.tmp"), own, dir.at("a.h5.tmp.layout")})
     EXPECT_EQ(read_file(path), "precious");
-  EXPECT_EQ(count_files(dir), 4);
+  EXPECT_EQ(testing::count_entries(dir.path()), 4);
 }
 
 TEST(TokenShard, WriterRefusesTokensOutsideTheVocabulary) {

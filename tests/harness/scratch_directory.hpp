@@ -44,6 +44,11 @@ class ScratchDirectory {
   std::string path_;
 };
 
+// Files and directories that a directory holds.
+inline int64_t count_entries(const std::string& directory) {
+  return std::distance(std::filesystem::directory_iterator(directory), std::filesystem::directory_iterator());
+}
+
 // What `body` threw; the code must be `code`. "no error" if it returned.
 template <class Body>
 std::string error_of(Exit code, const Body& body) {

@@ -20,24 +20,12 @@ struct Beginning {
   std::optional<RunState> state;  // of the checkpoint that the run will go on from, if it proves to be whole
 };
 
-// The newest checkpoint whose manifest can be read.
-std::optional<RunState> newest_state(const CheckpointStore& store) {
-  const std::vector<int64_t> steps = store.steps();
-  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-    try {
-      return Checkpoint::open(store.path(*step)).state();
-    } catch (const Error&) {
-      // Said, and put aside, when the run begins.
-    }
-  }
-  return std::nullopt;
-}
-
 Beginning look_at(const std::string& directory, const std::string& resume) {
   Beginning b;
   b.in_existing_run = RunDirectory::look(directory) == RunDirectory::Found::run;
   if (resume == "auto") {
-    if (b.in_existing_run) b.state = newest_state(CheckpointStore(directory + "/checkpoints"));
+    // A damaged one is said, and put aside, when the run begins.
+    if (b.in_existing_run) b.state = CheckpointStore(directory + "/checkpoints").newest_state();
     return b;
   }
   if (b.in_existing_run)
