@@ -98,6 +98,15 @@ int64_t add_extra_use(ParamTable& table, int64_t destination, int64_t size) {
 
 }  // namespace
 
+std::vector<int64_t> ParamTable::moe_layer_numbers() const {
+  std::vector<int64_t> numbers;
+  for (size_t i = 0; i < layers.size(); ++i)
+    if (layers[i].moe) numbers.push_back(static_cast<int64_t>(i));
+  for (size_t k = 0; k < mtp.size(); ++k)
+    if (mtp[k].layer.moe) numbers.push_back(static_cast<int64_t>(layers.size() + k));
+  return numbers;
+}
+
 ParamTable make_param_table(const ModelShape& shape) {
   ParamTable table;
   table.shape = shape;

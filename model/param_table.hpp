@@ -84,6 +84,7 @@ struct ParamTable {
   std::vector<LayerLayout> layers;
   std::vector<MtpLayout> mtp;
   int64_t moe_layers = 0;
+  std::vector<int64_t> moe_layer_numbers() const;  // of the whole network, MTP modules behind the last layer
   std::vector<ExtraUse> extra_uses;
   int64_t head_gradient = -1;                   // where the main head's gradient goes
   std::vector<int64_t> mtp_embedding_gradient;  // per depth

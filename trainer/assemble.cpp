@@ -174,6 +174,21 @@ size_t Run::expected_bytes() const {
   return baseline_bytes + memory_plan.total() + batch_bytes + snapshot_bytes + workspaces;
 }
 
+std::vector<std::pair<std::string, size_t>> Run::memory_by_kind() const {
+  const MemoryPlan& m = memory_plan;
+  return {{"weights", m.weights},
+          {"gradients", m.gradients},
+          {"optimizer", m.optimizer},
+          {"activations", m.activations},
+          {"scratch", m.scratch},
+          {"communication", m.communication},
+          {"batches", batch_bytes},
+          {"snapshot", snapshot_bytes},
+          {"program", expected_bytes() - m.total() - batch_bytes - snapshot_bytes},
+          {"expected", expected_bytes()},
+          {"at_most", reserved_bytes()}};
+}
+
 size_t Run::reserved_bytes() const {
   // Beside the arenas: the final weights stream out in pieces, the files of the run and MPI have buffers, and the
   // system gives memory in pages of up to 2 MiB, of which each arena may have one more than it uses.

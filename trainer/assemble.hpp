@@ -95,6 +95,8 @@ struct Run {
   size_t reserved_bytes() const;
   size_t expected_bytes() const;
 
+  std::vector<std::pair<std::string, size_t>> memory_by_kind() const;  // bytes of this rank; "expected", "at_most" last
+
   void allocate();    // takes all memory
   void initialize();  // initial weights: random, or initial_load_path
   TrainingArrays arrays() const { return {params, adamw.moment1, adamw.moment2, biases}; }

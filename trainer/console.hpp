@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/number_text.hpp"
 #include "trainer/step_report.hpp"
 
 namespace tael {
@@ -19,12 +20,6 @@ enum class ColorMode { automatic, always, never };
 
 // `no_color` and `term` are the environment's NO_COLOR and TERM, nullptr where there are none (read in main).
 bool use_color(ColorMode mode, bool is_terminal, const char* no_color, const char* term);
-
-// 1234567 as "1,234,567" where it has at most `width` characters, else as "1.235M", "14.80T".
-std::string grouped(int64_t n);
-std::string counted(double n, int width);
-std::string count_of(int64_t n, std::string_view noun);  // "1 step", "1,200 steps"
-std::string duration(double seconds);  // "00:49", "1:02:03", "44d17h"; "-" for what is not known (negative, not finite)
 
 struct ConsoleOptions {
   std::FILE* out = stderr;

@@ -63,6 +63,27 @@ void MetricsFile::write_end(int64_t step, int64_t tokens, std::string_view state
   append(line);
 }
 
+ExpertLoadFile::ExpertLoadFile(const std::string& path, int64_t attempt, std::vector<int64_t> layers)
+    : attempt_(attempt), layers_(std::move(layers)) {
+  file_ = open_to_append(path, size_);
+}
+
+void ExpertLoadFile::write(int64_t step, int64_t tokens, Mat<const int64_t> counts_LE, Clock::time_point time) {
+  JsonWriter json;
+  json.begin_object().field("t", iso_time(time)).field("attempt", attempt_).field("step", step);
+  json.field("tokens", tokens).key("layers").begin_array();
+  for (const int64_t layer : layers_) json.value(layer);
+  json.end_array().key("counts").begin_array();
+  for (int64_t l = 0; l < counts_LE.dim[0]; ++l) {
+    json.begin_array();
+    for (int64_t e = 0; e < counts_LE.dim[1]; ++e) json.value(counts_LE(l, e));
+    json.end_array();
+  }
+  const std::string text = json.end_array().end_object().text() + '\n';
+  file_.write_at(size_, text.data(), text.size());
+  size_ += text.size();
+}
+
 void write_status(const std::string& path, const RunStatus& status, Clock::time_point time) {
   JsonWriter json(JsonWriter::Style::pretty);
   json.begin_object().field("t", iso_time(time)).field("state", status.state).field("step", status.step);

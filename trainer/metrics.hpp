@@ -16,6 +16,7 @@
 
 #include "base/file.hpp"
 #include "base/iso_time.hpp"
+#include "base/view.hpp"
 #include "trainer/step_report.hpp"
 
 namespace tael {
@@ -45,6 +46,23 @@ class MetricsFile {
 
   File file_;
   int64_t attempt_;
+  uint64_t size_ = 0;
+};
+
+// RUN/experts.jsonl: how the tokens of a step were spread over experts, for some 64 steps of a run, so that any length of
+// run makes a file of a size that a report can read. A line: {"t", "attempt", "step", "tokens", "layers": [number of
+// each MoE layer, MTP modules behind the last], "counts": [[tokens of each expert, by all ranks], ... a layer]}.
+class ExpertLoadFile {
+ public:
+  // `layers`: the number of each row of the counts.
+  ExpertLoadFile(const std::string& path, int64_t attempt, std::vector<int64_t> layers);
+  static bool due(int64_t step, int64_t steps) { return step == 1 || step * 64 / steps != (step - 1) * 64 / steps; }
+  void write(int64_t step, int64_t tokens, Mat<const int64_t> counts_LE, Clock::time_point time);
+
+ private:
+  File file_;
+  int64_t attempt_;
+  std::vector<int64_t> layers_;
   uint64_t size_ = 0;
 };
 

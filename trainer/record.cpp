@@ -65,6 +65,12 @@ void Record::begin_at(int64_t step) {
                                           .first_step = step + 1});
 }
 
+void Record::write_expert_load(int64_t step, int64_t tokens, const std::vector<int64_t>& layers,
+                               Mat<const int64_t> counts_LE) {
+  if (!expert_load_) expert_load_.emplace(directory_.file("experts.jsonl"), attempt(), layers);
+  expert_load_->write(step, tokens, counts_LE, Clock::now());
+}
+
 void Record::end(int64_t step, int64_t tokens, std::string_view state) {
   if (metrics_) {
     metrics_->write_end(step, tokens, state, Clock::now());

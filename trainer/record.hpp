@@ -44,6 +44,9 @@ class Record {
     });
     tensorboard_->flush();
   }
+  // Of a step whose time has come (ExpertLoadFile::due). `layers`: the number of each row.
+  void write_expert_load(int64_t step, int64_t tokens, const std::vector<int64_t>& layers,
+                         Mat<const int64_t> counts_LE);
   // Nothing before begin_at.
   void event(int64_t step, int64_t tokens, std::string_view text) {
     if (metrics_) metrics_->write_event(step, tokens, text, Clock::now());
@@ -66,6 +69,7 @@ class Record {
   std::unique_ptr<Ledger> ledger_;
   std::optional<MetricsFile> metrics_;
   std::optional<Tensorboard> tensorboard_;
+  std::optional<ExpertLoadFile> expert_load_;
 
   std::mutex mutex_;
   std::condition_variable wake_;

@@ -74,17 +74,23 @@ void RunDirectory::describe(const LoadedConfig& loaded, const Environment& envir
       .field("ranks", static_cast<int64_t>(environment.ranks))
       .field("threads_per_rank", static_cast<int64_t>(environment.execution.threads));
   if (!environment.job.empty()) json.field("job", environment.job);
-  json.key("hosts").begin_array();
-  for (const std::string& host : environment.hosts) json.value(host);
-  json.end_array();
-  json.key("data").begin_array();
-  for (const std::string& digest : environment.data) json.value(digest);
-  json.end_array();
-  json.key("command").begin_array();
-  for (const std::string& word : environment.command) json.value(word);
-  json.end_array();
-  json.key("config_files").begin_array();
-  for (const std::string& name : loaded.files) json.value(name);
+  const auto list = [&](std::string_view name, const std::vector<std::string>& texts) {
+    json.key(name).begin_array();
+    for (const std::string& text : texts) json.value(text);
+    json.end_array();
+  };
+  list("hosts", environment.hosts);
+  list("data", environment.data);
+  list("valid_data", environment.valid_data);
+  list("command", environment.command);
+  list("config_files", loaded.files);
+  json.key("memory").begin_object();
+  for (const auto& [name, bytes] : environment.memory) json.field(name, static_cast<int64_t>(bytes));
+  json.end_object();
+  // The resolved configuration no longer knows where the model came from.
+  json.field("preset", loaded.config.model.preset).key("preset_deviations").begin_array();
+  for (const FieldDifference& d : loaded.preset_deviations)
+    json.begin_object().field("key", d.path).field("preset", d.first).field("run", d.second).end_object();
   json.end_array().end_object();
   replace_file(file("env.json"), json.text() + "\n");
 }

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "trainer/config.hpp"
@@ -16,7 +17,9 @@ struct Environment {
   std::vector<std::string> hosts;  // one per rank
   Execution execution;
   int ranks = 1;
-  std::vector<std::string> data;  // digests of the training shards, in the order of data.train
+  std::vector<std::string> data;        // digests of the training shards, in the order of data.train
+  std::vector<std::string> valid_data;  // and of the held-out ones
+  std::vector<std::pair<std::string, size_t>> memory;  // bytes of rank 0 by kind, as planned; the plan's sums among them
   std::string job = {};           // the scheduler's number of the job; empty: none
 };
 

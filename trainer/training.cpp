@@ -110,6 +110,8 @@ void Training::take_directory() {
                                 .execution = run_.execution,
                                 .ranks = run_.comm.size(),
                                 .data = data_digests(run_.train_shards),
+                                .valid_data = data_digests(run_.valid_shards),
+                                .memory = run_.memory_by_kind(),
                                 .job = setup_.job},
                     run_.clock, began_);
     store_.sweep();
@@ -251,6 +253,10 @@ Training::Ending Training::loop() {
     finish_report(report, seconds, now);
     if (record_) {
       record_->write(report);
+      if (run_.network.table().moe_layers > 0 && ExpertLoadFile::due(report.step, run_.steps)) {
+        record_->write_expert_load(report.step, report.tokens, run_.network.table().moe_layer_numbers(),
+                                   run_.buffers.counts_LE);
+      }
       record_->ledger().book("step", report.step, report.tokens, now.spent, predicted);
       if (report.step % run_.config.training.log_interval == 0 || report.step == run_.steps)
         console_->step(report, seconds_left());
