@@ -60,6 +60,17 @@ int64_t steps_to_consume(const BatchSize& batch, int64_t seq_length, int64_t tra
   return steps;
 }
 
+int64_t tokens_of_steps(const BatchSize& batch, int64_t seq_length, int64_t steps) {
+  int64_t tokens = 0;
+  while (steps > 0) {
+    const int64_t step_tokens = batch.at(tokens) * seq_length;
+    const int64_t count = std::min(steps, (batch.next_change(tokens) - tokens - 1) / step_tokens + 1);
+    if (__builtin_add_overflow(tokens, count * step_tokens, &tokens)) break;
+    steps -= count;
+  }
+  return tokens;
+}
+
 std::vector<int64_t> BatchSize::all() const {
   std::vector<int64_t> sizes;
   if (ramp) {

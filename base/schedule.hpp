@@ -46,5 +46,7 @@ struct BatchSize {
 
 // Steps until `train_tokens` are consumed, the last one perhaps beyond. REQUIRES positive sizes whose products fit.
 int64_t steps_to_consume(const BatchSize& batch, int64_t seq_length, int64_t train_tokens);
+// Tokens that the first `steps` steps consume.
+int64_t tokens_of_steps(const BatchSize& batch, int64_t seq_length, int64_t steps);
 
 }  // namespace tael

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/iso_time.hpp"
-#include "base/json.hpp"
+#include "base/json_lines.hpp"
 
 namespace tael {
 
@@ -36,19 +36,7 @@ LedgerLine read_line(const Json& json) {
 
 std::vector<LedgerLine> read_ledger(const std::string& path) {
   std::vector<LedgerLine> lines;
-  if (!path_exists(path)) return lines;
-  const std::string text = read_file(path, uint64_t{4} << 30, Exit::bad_data);
-  int64_t number = 0;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = text.find('\n', at);
-    ++number;
-    if (end == std::string::npos) break;  // torn
-    const std::string_view line = std::string_view(text).substr(at, end - at);
-    at = end + 1;
-    // A torn line that a later attempt ended was never booked: the brace that ends an object comes behind this member.
-    if (line.find("\"unaccounted_s\"") == std::string_view::npos || line.back() != '}') continue;
-    lines.push_back(read_line(JsonDocument::parse(line, path, {.first_line = number}).root()));
-  }
+  read_json_lines(path, "unaccounted_s", [&](const Json& json) { lines.push_back(read_line(json)); });
   return lines;
 }
 

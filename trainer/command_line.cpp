@@ -23,6 +23,7 @@
 #include "trainer/commands/config.hpp"
 #include "trainer/commands/data.hpp"
 #include "trainer/commands/eval.hpp"
+#include "trainer/commands/report.hpp"
 #include "trainer/commands/sample.hpp"
 #include "trainer/commands/submit.hpp"
 #include "trainer/commands/train.hpp"
@@ -42,7 +43,6 @@ struct NotBuilt {
 // Verbs of the contract that are not built yet. They accept any words, so that the answer is always the same.
 constexpr NotBuilt kNotBuilt[] = {
     {nullptr, "plan", "memory, time, GPU-hours and money of a run before it runs"},
-    {nullptr, "report", "the cost report of runs"},
     {nullptr, "doctor", "measure this machine"},
     {nullptr, "selftest", "compare every layout of a configuration with one rank"},
     {"data", "train-tokenizer", "train a byte-pair tokenizer"},
@@ -68,6 +68,7 @@ class CommandLine {
     data();
     checkpoint();
     config();
+    report();
     submit();
     completion();
     for (const NotBuilt& verb : kNotBuilt) not_built(verb);
@@ -439,6 +440,23 @@ class CommandLine {
     return 0;
   }
 
+  void report() {
+    CLI::App* app = verb(&app_, "report", "what a run cost, where it went and what it gave; several are compared",
+                         "  tael report runs/first\n"
+                         "  tael report runs/first runs/second --out comparison.html");
+    app->add_option("runs", report_.runs, "run directories")->required();
+    CLI::Option* json = app->add_flag("--json", report_.json, "print the numbers as one JSON object, write no page");
+    app->add_flag("--markdown", report_.markdown, "print the tables as Markdown, write no page")->excludes(json);
+    app->add_option("--out", report_.out,
+                    "the page to write (default: RUN/report.html; for several runs comparison.html)")
+        ->excludes(json);
+    app->add_flag("--dry-run", report_.dry_run, "read and check everything, write nothing");
+    alone(app, [this] {
+      report_.search = search();
+      return run_report(report_, stdout);
+    });
+  }
+
   void submit() {
     CLI::App* app =
         verb(&app_, "submit", "write the Slurm job of a run, and queue it",
@@ -490,6 +508,7 @@ class CommandLine {
   InspectOptions inspect_checkpoint_;
   std::string first_, second_;  // of verbs that take nothing else
   ConfigShowOptions show_;
+  ReportOptions report_;
   SubmitOptions submit_;
   ConfigCheckOptions check_;
   ConfigDiffOptions diff_;

@@ -49,8 +49,8 @@ class MetricsFile {
   uint64_t size_ = 0;
 };
 
-// RUN/experts.jsonl: how the tokens of a step were spread over experts, for some 64 steps of a run, so that any length of
-// run makes a file of a size that a report can read. A line: {"t", "attempt", "step", "tokens", "layers": [number of
+// RUN/experts.jsonl: how the tokens of a step were spread over experts, for some 64 steps of a run, so that any length
+// of run makes a file of a size that a report can read. A line: {"t", "attempt", "step", "tokens", "layers": [number of
 // each MoE layer, MTP modules behind the last], "counts": [[tokens of each expert, by all ranks], ... a layer]}.
 class ExpertLoadFile {
  public:

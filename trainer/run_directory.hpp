@@ -17,10 +17,10 @@ struct Environment {
   std::vector<std::string> hosts;  // one per rank
   Execution execution;
   int ranks = 1;
-  std::vector<std::string> data;        // digests of the training shards, in the order of data.train
-  std::vector<std::string> valid_data;  // and of the held-out ones
-  std::vector<std::pair<std::string, size_t>> memory;  // bytes of rank 0 by kind, as planned; the plan's sums among them
-  std::string job = {};           // the scheduler's number of the job; empty: none
+  std::vector<std::string> data;                       // digests of the training shards, in the order of data.train
+  std::vector<std::string> valid_data;                 // and of the held-out ones
+  std::vector<std::pair<std::string, size_t>> memory;  // planned bytes of rank 0 by kind, sums at the end
+  std::string job = {};                                // the scheduler's number of the job; empty: none
 };
 
 std::string host_name();

@@ -513,6 +513,9 @@ TEST(Config, StepsAreCountedThroughTheRamp) {
       int64_t steps = 0;
       for (int64_t tokens = 0; tokens < target; ++steps) tokens += batch.at(tokens) * 7;
       EXPECT_EQ(steps_to_consume(batch, 7, target), steps) << target;
+      int64_t tokens = 0;
+      for (int64_t s = 0; s < steps; ++s) tokens += batch.at(tokens) * 7;
+      EXPECT_EQ(tokens_of_steps(batch, 7, steps), tokens) << target;
     }
   }
 }

@@ -1,0 +1,149 @@
+#include "cost/report_comparison.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace tael {
+
+namespace {
+
+// At x, of a line through points with ascending xs.
+std::optional<double> between(const std::vector<double>& xs, const std::vector<double>& ys, double x) {
+  if (xs.empty() || x < xs.front() || x > xs.back()) return std::nullopt;
+  const size_t right = static_cast<size_t>(std::lower_bound(xs.begin(), xs.end(), x) - xs.begin());
+  if (xs[right] == x) return ys[right];
+  const double part = (x - xs[right - 1]) / (xs[right] - xs[right - 1]);
+  return ys[right - 1] + part * (ys[right] - ys[right - 1]);
+}
+
+// Costs ascend; where two points cost the same, the later one counts.
+void add_point(LossCurve& curve, double cost, int64_t tokens, double loss) {
+  if (!std::isfinite(loss)) return;
+  while (!curve.cost.empty() && curve.cost.back() >= cost) {
+    curve.cost.pop_back();
+    curve.tokens.pop_back();
+    curve.loss.pop_back();
+  }
+  curve.cost.push_back(cost);
+  curve.tokens.push_back(static_cast<double>(tokens));
+  curve.loss.push_back(loss);
+}
+
+LossCurve curve_of(const Report& r, bool validation, double price) {
+  LossCurve curve;
+  if (validation) {
+    for (const EvalPoint& e : r.history.evals) add_point(curve, e.device_hours * price, e.tokens, e.loss);
+    return curve;
+  }
+  const std::vector<StepPoint>& steps = r.history.steps;
+  const size_t window = std::max<size_t>(1, steps.size() / 50);
+  double sum = 0;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    sum += steps[i].loss;
+    if (i >= window) sum -= steps[i - window].loss;
+    const double mean = sum / static_cast<double>(std::min(i + 1, window));
+    add_point(curve, steps[i].device_hours * price, steps[i].tokens, mean);
+  }
+  return curve;
+}
+
+std::string common_currency(const std::vector<Report>& reports) {
+  const std::optional<Money>& first = reports.front().facts.price_per_device_hour;
+  const bool all = std::ranges::all_of(reports, [&](const Report& r) {
+    const std::optional<Money>& price = r.facts.price_per_device_hour;
+    return price && price->currency == first->currency;
+  });
+  return all ? first->currency : std::string();
+}
+
+std::vector<std::string> warnings_of(const std::vector<Report>& reports, bool validation) {
+  std::vector<std::string> warnings;
+  const Report& first = reports.front();
+  const auto differ = [&](const auto& member) {
+    return std::ranges::any_of(reports, [&](const Report& r) { return member(r) != member(first); });
+  };
+  if (!validation)
+    warnings.push_back("not every run was evaluated: compared by training loss, smoothed over a fiftieth of the steps");
+  if (validation && differ([](const Report& r) { return r.history.valid_data; }))
+    warnings.push_back("the runs were evaluated on different held-out data: their losses are not comparable");
+  if (!validation && differ([](const Report& r) { return r.history.data; }))
+    warnings.push_back("the runs trained on different data: their training losses are not comparable");
+  if (differ([](const Report& r) { return r.facts.tokenizer; }))
+    warnings.push_back("the runs have different tokenizers: a loss per token is not comparable");
+  if (differ([](const Report& r) { return r.history.cpu; }))
+    warnings.push_back("the runs were on different devices: an hour of one is not an hour of the other");
+  return warnings;
+}
+
+std::vector<Comparison::Setting> different_settings(const std::vector<Report>& reports) {
+  std::vector<Comparison::Setting> settings;
+  std::vector<std::string> keys;
+  for (const Report& r : reports) {
+    for (const auto& [key, value] : r.facts.settings)
+      if (std::ranges::find(keys, key) == keys.end()) keys.push_back(key);
+  }
+  for (const std::string& key : keys) {
+    Comparison::Setting setting{.key = key, .values = {}};
+    for (const Report& r : reports) {
+      const auto found = std::ranges::find_if(r.facts.settings, [&](const auto& s) { return s.first == key; });
+      setting.values.push_back(found == r.facts.settings.end() ? std::string() : found->second);
+    }
+    const bool same = std::ranges::all_of(setting.values, [&](const std::string& v) { return v == setting.values[0]; });
+    if (!same) settings.push_back(std::move(setting));
+  }
+  return settings;
+}
+
+}  // namespace
+
+std::optional<double> LossCurve::loss_at(double at) const { return between(cost, loss, at); }
+std::optional<double> LossCurve::tokens_at(double at) const { return between(cost, tokens, at); }
+
+std::optional<double> LossCurve::cost_of(double reached) const {
+  for (size_t i = 0; i < loss.size(); ++i) {
+    if (loss[i] > reached) continue;
+    if (i == 0) return cost[0];
+    const double part = (loss[i - 1] - reached) / (loss[i - 1] - loss[i]);
+    return cost[i - 1] + part * (cost[i] - cost[i - 1]);
+  }
+  return std::nullopt;
+}
+
+Comparison compare(const std::vector<Report>& reports) {
+  Comparison c;
+  c.validation = std::ranges::all_of(reports, [](const Report& r) { return !r.history.evals.empty(); });
+  c.currency = common_currency(reports);
+  c.warnings = warnings_of(reports, c.validation);
+  c.settings = different_settings(reports);
+  bool every = true;
+  double cost = 0, loss = 0;
+  for (const Report& r : reports) {
+    const double price = c.currency.empty() ? 1.0 : r.facts.price_per_device_hour->amount;
+    Comparison::Row row{.name = r.name(),
+                        .curve = curve_of(r, c.validation, price),
+                        .cost = r.device_hours * price,
+                        .loss_at_cost = {},
+                        .tokens_at_cost = {},
+                        .cost_of_loss = {}};
+    every = every && !row.curve.cost.empty();
+    if (every) {
+      const double reached = *std::ranges::min_element(row.curve.loss);
+      cost = c.rows.empty() ? row.curve.cost.back() : std::min(cost, row.curve.cost.back());
+      loss = c.rows.empty() ? reached : std::max(loss, reached);
+    }
+    c.rows.push_back(std::move(row));
+  }
+  if (!every) return c;
+  c.same_cost = cost;
+  c.same_loss = loss;
+  for (Comparison::Row& row : c.rows) {
+    row.loss_at_cost = row.curve.loss_at(cost);
+    row.tokens_at_cost = row.curve.tokens_at(cost);
+    row.cost_of_loss = row.curve.cost_of(loss);
+  }
+  return c;
+}
+
+}  // namespace tael

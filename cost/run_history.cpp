@@ -1,0 +1,194 @@
+#include "cost/run_history.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/file.hpp"
+#include "base/json_lines.hpp"
+
+namespace tael {
+
+namespace {
+
+double number(const Json& json, const char* name) {
+  const Json& value = json.at(name);
+  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.as_double();
+}
+
+double number_or(const Json& json, const char* name, double otherwise) {
+  return json.find(name) != nullptr ? number(json, name) : otherwise;
+}
+
+std::optional<double> maybe(const Json& json, const char* name) {
+  if (json.find(name) == nullptr) return std::nullopt;
+  return number(json, name);
+}
+
+std::string text_or_empty(const Json& json, const char* name) {
+  const Json* value = json.find(name);
+  return value != nullptr ? value->as_string() : std::string();
+}
+
+std::vector<std::string> texts(const Json& json, const char* name) {
+  std::vector<std::string> list;
+  if (const Json* value = json.find(name))
+    for (const Json& item : value->items()) list.push_back(item.as_string());
+  return list;
+}
+
+template <class Point>
+Point at_step(const Json& json) {
+  Point point;
+  point.step = json.at("step").as_int();
+  point.tokens = json.at("tokens").as_int();
+  point.attempt = json.at("attempt").as_int();
+  return point;
+}
+
+template <class Point>
+void drop_beyond(std::vector<Point>& points, int64_t step) {
+  std::erase_if(points, [&](const Point& point) { return point.step > step; });
+}
+
+// Lines in the order in which they were written; a line of a later attempt says where that one began.
+class MetricsReader {
+ public:
+  explicit MetricsReader(RunHistory& history) : h_(history) {}
+
+  void take(const Json& json) {
+    const std::string& kind = json.at("kind").as_string();
+    const int64_t step = json.at("step").as_int(), attempt = json.at("attempt").as_int();
+    if (attempt > attempt_) {
+      attempt_ = attempt;
+      restart_after(kind == "step" ? step - 1 : step);
+    }
+    if (kind == "step") {
+      restart_after(step - 1);  // the last line of a step counts
+      h_.steps.push_back(read_step(json));
+    } else if (kind == "eval") {
+      drop_beyond(h_.evals, step - 1);
+      EvalPoint point = at_step<EvalPoint>(json);
+      point.loss = number(json, "valid/loss");
+      point.ppl = number(json, "valid/ppl");
+      point.bits_per_byte = maybe(json, "valid/bits_per_byte");
+      if (!h_.steps.empty()) point.device_hours = h_.steps.back().device_hours;
+      h_.evals.push_back(point);
+    } else if (kind == "checkpoint") {
+      SavePoint point = at_step<SavePoint>(json);
+      point.bytes = json.at("checkpoint/bytes").as_int();
+      point.stall_ms = number(json, "checkpoint/stall_ms");
+      point.seconds = number(json, "checkpoint/seconds");
+      h_.saves.push_back(point);
+    } else if (kind == "event") {
+      EventPoint point = at_step<EventPoint>(json);
+      point.time = json.at("t").as_string();
+      point.text = json.at("message").as_string();
+      h_.events.push_back(point);
+    }
+  }
+
+ private:
+  void restart_after(int64_t step) {
+    const size_t before = h_.steps.size();
+    drop_beyond(h_.steps, step);
+    h_.repeated_steps += static_cast<int64_t>(before - h_.steps.size());
+    drop_beyond(h_.evals, step);
+  }
+
+  static StepPoint read_step(const Json& json) {
+    StepPoint point = at_step<StepPoint>(json);
+    point.loss = number(json, "train/loss");
+    point.grad_norm = number(json, "train/grad_norm");
+    point.lr = number(json, "train/lr");
+    point.tokens_per_s = number(json, "perf/tokens_per_s");
+    point.step_ms = number(json, "perf/step_ms");
+    point.tflops_per_rank = number(json, "perf/tflops_per_gpu");
+    point.peak_gib = number(json, "mem/peak_gib");
+    point.mfu = maybe(json, "perf/mfu");
+    point.max_violation = maybe(json, "moe/max_violation");
+    point.device_hours = number_or(json, "cost/gpu_hours", 0);
+    return point;
+  }
+
+  RunHistory& h_;
+  int64_t attempt_ = 0;
+};
+
+ExpertLoad read_load(const Json& json) {
+  ExpertLoad load = at_step<ExpertLoad>(json);
+  for (const Json& layer : json.at("layers").items()) load.layers.push_back(layer.as_int());
+  for (const Json& row : json.at("counts").items()) {
+    std::vector<int64_t>& counts = load.counts.emplace_back();
+    for (const Json& count : row.items()) counts.push_back(count.as_int());
+    if (counts.empty()) row.fail_here("a layer without experts");
+  }
+  if (load.layers.size() != load.counts.size()) json.fail_here("layers and counts are not of one length");
+  return load;
+}
+
+std::vector<BookedLine> mark_lost(std::vector<LedgerLine> lines) {
+  std::vector<BookedLine> booked;
+  for (LedgerLine& line : lines) {
+    if (line.kind == "restart")
+      for (BookedLine& earlier : booked) earlier.lost = earlier.lost || earlier.line.step > line.step;
+    else
+      booked.push_back({std::move(line), false});
+  }
+  return booked;
+}
+
+void read_environment(const std::string& path, RunHistory& h) {
+  if (!path_exists(path)) return;
+  const auto document = JsonDocument::parse(read_file(path, uint64_t{64} << 20, Exit::bad_data), path);
+  const Json& json = document.root();
+  h.version = text_or_empty(json, "version");
+  h.commit = text_or_empty(json, "commit");
+  h.build_type = text_or_empty(json, "build_type");
+  h.cpu = text_or_empty(json, "cpu");
+  h.isa = text_or_empty(json, "cpu_isa");
+  h.job = text_or_empty(json, "job");
+  h.preset = text_or_empty(json, "preset");
+  h.ranks = json.at("ranks").as_int();
+  h.threads_per_rank = json.at("threads_per_rank").as_int();
+  h.hosts = texts(json, "hosts");
+  h.data = texts(json, "data");
+  h.valid_data = texts(json, "valid_data");
+  h.command = texts(json, "command");
+  if (const Json* memory = json.find("memory"))
+    for (const JsonMember& kind : memory->members()) h.memory.emplace_back(kind.key, kind.value.as_int());
+  if (const Json* deviations = json.find("preset_deviations")) {
+    for (const Json& d : deviations->items())
+      h.preset_deviations.push_back({d.at("key").as_string(), d.at("preset").as_string(), d.at("run").as_string()});
+  }
+}
+
+void read_status(const std::string& path, RunHistory& h) {
+  if (!path_exists(path)) return;
+  const auto document = JsonDocument::parse(read_file(path, 1 << 20, Exit::bad_data), path);
+  h.state = document.root().at("state").as_string();
+  h.last_step = document.root().at("step").as_int();
+  h.all_steps = document.root().at("steps").as_int();
+}
+
+}  // namespace
+
+RunHistory read_run_history(const std::string& run_directory) {
+  const auto file = [&](const char* name) { return run_directory + "/" + name; };
+  if (!path_exists(file("metrics.jsonl")) && !path_exists(file("ledger.jsonl")))
+    fail(Exit::bad_config, "{}: is no run: neither metrics.jsonl nor ledger.jsonl is there", run_directory);
+  RunHistory history;
+  MetricsReader metrics(history);
+  read_json_lines(file("metrics.jsonl"), {}, [&](const Json& json) { metrics.take(json); });
+  read_json_lines(file("experts.jsonl"), {}, [&](const Json& json) {
+    ExpertLoad load = read_load(json);
+    drop_beyond(history.expert_loads, load.step - 1);
+    history.expert_loads.push_back(std::move(load));
+  });
+  drop_beyond(history.expert_loads, history.steps.empty() ? 0 : history.steps.back().step);
+  history.ledger = mark_lost(read_ledger(file("ledger.jsonl")));
+  read_environment(file("env.json"), history);
+  read_status(file("status.json"), history);
+  return history;
+}
+
+}  // namespace tael

@@ -1,0 +1,379 @@
+// The report of a run whose every number was worked out by hand: two attempts, the second of which does steps again.
+#include "cost/report.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/json.hpp"
+#include "base/json_lines.hpp"
+#include "cost/report_comparison.hpp"
+#include "cost/report_formats.hpp"
+#include "tests/harness/scratch_directory.hpp"
+
+namespace tael {
+namespace {
+
+using testing::error_of;
+using testing::ScratchDirectory;
+
+std::string ledger_line(int attempt, int step, const std::string& kind, double wall, const std::string& seconds,
+                        double unaccounted = 0) {
+  return fmt::format(
+      R"({{"t":"2026-11-24T10:00:00.000Z","attempt":{},"step":{},"tokens":{},"kind":"{}","ranks":2,"wall_s":{},)"
+      R"("device_s":{{{}}},"unaccounted_s":{},"predicted_s":30}})"
+      "\n",
+      attempt, step, step * 1000, kind, wall, seconds, unaccounted);
+}
+
+std::string step_line(int attempt, int step, const std::string& loss, double hours) {
+  return fmt::format(
+      R"({{"t":"2026-11-24T10:00:00.000Z","attempt":{},"step":{},"tokens":{},"kind":"step","train/loss":{},)"
+      R"("train/grad_norm":1.5,"train/lr":0.001,"perf/tokens_per_s":100,"perf/tokens_per_s_per_gpu":50,)"
+      R"("perf/step_ms":10000,"perf/tflops_per_gpu":0.1,"perf/mfu":0.5,"mem/peak_gib":0.25,"moe/max_violation":0.5,)"
+      R"("cost/gpu_hours":{}}})"
+      "\n",
+      attempt, step, step * 1000, loss, hours);
+}
+
+std::string line(int attempt, int step, const std::string& kind, const std::string& more) {
+  return fmt::format(R"({{"t":"2026-11-24T10:00:00.000Z","attempt":{},"step":{},"tokens":{},"kind":"{}",{}}})"
+                     "\n",
+                     attempt, step, step * 1000, kind, more);
+}
+
+// Attempt 1 does steps 1 to 3, saves after 2 and is killed inside 4; attempt 2 goes on from 2 and does 3 to 5 of 10.
+void write_run(const ScratchDirectory& run) {
+  run.write("ledger.jsonl",
+            ledger_line(1, 0, "start", 5, R"("startup":10)") +
+                ledger_line(1, 1, "step", 15, R"("compute":18,"optimizer":2)") +
+                ledger_line(1, 2, "step", 25, R"("compute":18,"optimizer":1.5)", 0.5) +
+                ledger_line(1, 3, "step", 36, R"("compute":18,"optimizer":2,"checkpoint":2)") +
+                ledger_line(1, 4, "beat", 41, R"("compute":10)") +
+                ledger_line(2, 2, "restart", 3, R"("compute":-28,"optimizer":-2,"checkpoint":-2,"lost":32)") +
+                ledger_line(2, 2, "start", 3, R"("startup":4,"checkpoint":2)") +
+                ledger_line(2, 3, "step", 13, R"("compute":20)") + ledger_line(2, 4, "step", 23, R"("compute":20)") +
+                ledger_line(2, 5, "step", 33, R"("compute":18,"data_wait":2)") +
+                ledger_line(2, 5, "end", 36, R"("evaluation":6)") + R"({"t":"2026-11-24T10:00:00.000Z","atte)");
+  run.write(
+      "metrics.jsonl",
+      step_line(1, 1, "5.0", 30 / 3600.0) + step_line(1, 2, "4.0", 50 / 3600.0) +
+          line(1, 2, "checkpoint", R"("checkpoint/bytes":1000,"checkpoint/stall_ms":5,"checkpoint/seconds":0.5)") +
+          line(1, 2, "eval", R"("valid/loss":4.5,"valid/ppl":90.0)") + step_line(1, 3, "3.5", 72 / 3600.0) +
+          line(1, 3, "eval", R"("valid/loss":4.4,"valid/ppl":81.0)") +
+          R"({"t":"2026-11-24T10:00:00.000Z","attempt":1,"st)" + "\n" +
+          line(2, 2, "event", R"("message":"resumed from <a> | b")") + step_line(2, 3, "3.5", 108 / 3600.0) +
+          step_line(2, 4, "null", 128 / 3600.0) + step_line(2, 5, "3.0", 148 / 3600.0) +
+          line(2, 5, "eval", R"("valid/loss":3.25,"valid/ppl":25.79,"valid/bits_per_byte":4.7)"));
+  run.write("experts.jsonl", R"({"t":"","attempt":1,"step":3,"tokens":3000,"layers":[1,2],"counts":[[9,0],[5,4]]})"
+                             "\n"
+                             R"({"t":"","attempt":2,"step":3,"tokens":3000,"layers":[1,2],"counts":[[3,1],[2,2]]})"
+                             "\n");
+  run.write("env.json",
+            R"({"version":"0.1.0","build_type":"Release","commit":"abc","cpu":"a <cpu>","cpu_isa":"avx2","ranks":2,)"
+            R"("threads_per_rank":1,"hosts":["h","h"],"data":["d"],"valid_data":["v"],"command":["tael","train"],)"
+            R"("memory":{"weights":1000,"expected":268435456,"at_most":300000000},"preset":"p",)"
+            R"("preset_deviations":[{"key":"model.vocab_size","preset":"1","run":"2"}]})");
+  run.write("status.json",
+            R"({"t":"","state":"stopped","step":5,"steps":10,"tokens":5000,"device_hours":0.0,"eta":null})");
+}
+
+ReportFacts facts(const std::string& directory) {
+  ReportFacts f;
+  f.directory = directory + "/";
+  f.attempts = {{.number = 1,
+                 .host = "h",
+                 .job = {},
+                 .ranks = 2,
+                 .began = "2026-11-24T10:00:00.000Z",
+                 .ended = {},
+                 .exit_code = 0,
+                 .reason = {}},
+                {.number = 2,
+                 .host = "h",
+                 .job = {},
+                 .ranks = 2,
+                 .began = "2026-11-24T11:00:00.000Z",
+                 .ended = "2026-11-24T12:00:00.000Z",
+                 .exit_code = 75,
+                 .reason = "stopped"}};
+  f.price_per_device_hour = Money{"usd", 3600};  // one a device-second
+  f.budget_device_hours = 200 / 3600.0;
+  f.total_tokens = 10'000;
+  f.flops_per_token = 7;
+  f.settings = {{"optimizer.lr", "0.001"}};
+  f.config = "schema: 1 # <&>\n";
+  return f;
+}
+
+TEST(Report, CountsWhatStandsAndWhatWasLost) {
+  ScratchDirectory run;
+  write_run(run);
+  const Report r = make_report(read_run_history(run.path()), facts(run.path()));
+  // 82 device-seconds of the first attempt, 72 of the second.
+  EXPECT_NEAR(r.device_hours * 3600, 154, 1e-9);
+  const LedgerTotals totals = totals_of(read_ledger(run.at("ledger.jsonl")));
+  for (size_t k = 0; k < kCostKinds; ++k)
+    EXPECT_NEAR(r.by_kind.of[k] * 3600, totals.device_seconds.of[k], 1e-9) << name_of(static_cast<CostKind>(k));
+  EXPECT_NEAR(r.by_kind[CostKind::lost] * 3600, 32, 1e-9);
+  EXPECT_NEAR(r.by_kind[CostKind::checkpoint] * 3600, 2, 1e-9);
+  EXPECT_NEAR(r.unaccounted * 3600, 0.5, 1e-9);
+  EXPECT_NEAR(r.productive * 3600, 36 + 3.5 + 58 + 2, 1e-9);
+  EXPECT_NEAR(r.goodput, 99.5 / 154, 1e-12);
+  EXPECT_NEAR(r.money->amount, 154, 1e-9);
+  EXPECT_NEAR(*r.budget_left * 3600, 46, 1e-9);
+
+  ASSERT_EQ(r.attempts.size(), 2u);
+  EXPECT_NEAR(r.attempts[0].device_hours * 3600, 82, 1e-9);
+  EXPECT_NEAR(r.attempts[1].device_hours * 3600, 72, 1e-9);
+  EXPECT_EQ(r.attempts[0].last_step, 3);
+  EXPECT_EQ(r.attempts[0].lost_steps, 1);
+  EXPECT_EQ(r.attempts[1].first_step, 3);
+  EXPECT_EQ(r.attempts[1].lost_steps, 0);
+}
+
+TEST(Report, KeepsTheHistoryThatStands) {
+  ScratchDirectory run;
+  write_run(run);
+  const Report r = make_report(read_run_history(run.path()), facts(run.path()));
+  ASSERT_EQ(r.history.steps.size(), 5u);
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(r.history.steps[i].step, static_cast<int64_t>(i + 1));
+  EXPECT_EQ(r.history.steps[2].attempt, 2);
+  EXPECT_TRUE(std::isnan(r.history.steps[3].loss));
+  EXPECT_EQ(r.history.repeated_steps, 1);
+  ASSERT_EQ(r.history.evals.size(), 2u);  // that of the lost step 3 is gone
+  EXPECT_NEAR(r.history.evals[1].device_hours * 3600, 148, 1e-9);
+  EXPECT_EQ(r.valid_loss, 3.25);
+  EXPECT_EQ(r.best_valid_loss, 3.25);
+  EXPECT_EQ(r.bits_per_byte, 4.7);
+  EXPECT_EQ(r.train_loss, 3.0);
+  EXPECT_EQ(r.tokens, 5000);
+  EXPECT_EQ(r.tokens_per_s, 100);
+  EXPECT_EQ(r.mfu, 0.5);
+  EXPECT_EQ(r.model_flops, 35'000);
+  EXPECT_NEAR(r.tokens_per_device_hour, 5000 * 3600 / 154.0, 1e-6);
+  ASSERT_EQ(r.history.expert_loads.size(), 1u);
+  EXPECT_EQ(r.history.expert_loads[0].attempt, 2);
+  EXPECT_EQ(r.first_step_predicted, 30);
+  EXPECT_FALSE(r.forecast) << "five steps are too few";
+}
+
+TEST(Report, ARunThatBeganAgainWithoutAStepHasForgottenWhatWasLost) {
+  ScratchDirectory run;
+  run.write("metrics.jsonl", step_line(1, 1, "5.0", 0.1) + step_line(1, 2, "4.0", 0.2) + step_line(1, 3, "3.0", 0.3) +
+                                 line(2, 1, "event", R"("message":"resumed from x")"));
+  const RunHistory h = read_run_history(run.path());
+  ASSERT_EQ(h.steps.size(), 1u);
+  EXPECT_EQ(h.repeated_steps, 2);
+}
+
+TEST(Report, ForecastsAtThePaceOfTheLastHalf) {
+  ScratchDirectory run;
+  std::string ledger = ledger_line(1, 0, "start", 5, R"("startup":10)"), metrics;
+  double wall = 5;
+  for (int step = 1; step <= 20; ++step) {
+    const int seconds = step <= 10 ? 1 : step % 2 == 0 ? 4 : 2;  // the last half: 3 on average
+    wall += seconds / 2.0;
+    ledger += ledger_line(1, step, "step", wall, fmt::format(R"("compute":{})", seconds));
+    metrics += step_line(1, step, "3.0", 0);
+  }
+  run.write("ledger.jsonl", ledger);
+  run.write("metrics.jsonl", metrics);
+  ReportFacts f = facts(run.path());
+  f.total_tokens = 120'000;  // a hundred steps more
+  f.budget_device_hours = 400 / 3600.0;
+  Report r = make_report(read_run_history(run.path()), f);
+  ASSERT_TRUE(r.forecast);
+  EXPECT_NEAR(r.forecast->device_hours * 3600, 50 + 100 * 3, 1e-6);
+  EXPECT_NEAR(r.forecast->low * 3600, 50 + 100 * 2, 1e-6);
+  EXPECT_NEAR(r.forecast->high * 3600, 50 + 100 * 4, 1e-6);
+  EXPECT_NEAR(r.forecast->seconds, 150, 1e-6);
+  EXPECT_EQ(r.forecast->fits_budget, true);
+  f.budget_device_hours = 349 / 3600.0;
+  EXPECT_EQ(make_report(read_run_history(run.path()), f).forecast->fits_budget, false);
+  run.write("status.json", R"({"t":"","state":"done","step":20,"steps":20,"tokens":0,"device_hours":0.0,"eta":null})");
+  EXPECT_FALSE(make_report(read_run_history(run.path()), f).forecast);
+}
+
+TEST(Report, SaysTheSameInEveryForm) {
+  ScratchDirectory run;
+  write_run(run);
+  const Report r = make_report(read_run_history(run.path()), facts(run.path()));
+  const std::string json_text = report_json(r), page = report_page(r), markdown = report_markdown(r);
+  const auto json = JsonDocument::parse(json_text, "report.json");
+  EXPECT_EQ(json.root().at("device_hours").at("total").as_double(), r.device_hours);
+  EXPECT_EQ(json.root().at("device_hours").at("by_kind").at("lost").as_double(), r.by_kind[CostKind::lost]);
+  EXPECT_EQ(json.root().at("run").as_string(), run.path());
+  EXPECT_EQ(json.root().at("attempts").items().size(), 2u);
+  EXPECT_EQ(json.root().at("budget").at("left").as_double(), *r.budget_left);
+  for (const std::string& text : {page, markdown}) {
+    for (const char* shown :
+         {"0.04278", "154.00 usd", "3.2500", "64.6%", "4.7000 bits per byte", "killed without a word",
+          "stopped (exit 75)", "0.008889", "model.vocab_size", "256.0 MiB"})
+      EXPECT_NE(text.find(shown), std::string::npos) << shown;
+    for (const Definition& d : definitions()) EXPECT_NE(text.find(d.name), std::string::npos) << d.name;
+  }
+  EXPECT_TRUE(page.starts_with(kReportMark));
+  EXPECT_NE(page.find("resumed from &lt;a&gt; | b"), std::string::npos);
+  EXPECT_NE(page.find("schema: 1 # &lt;&amp;&gt;"), std::string::npos);
+  EXPECT_NE(page.find("@media print"), std::string::npos);
+  EXPECT_NE(markdown.find("resumed from <a> \\| b"), std::string::npos);
+  for (const char* outside : {"<script", "http:", "https:", "src=", "@import", "url("})
+    EXPECT_EQ(page.find(outside), std::string::npos) << outside;
+}
+
+TEST(Report, APageStaysUnderAMegabyteForTheLargestRun) {
+  ScratchDirectory run;
+  write_run(run);
+  Report r = make_report(read_run_history(run.path()), facts(run.path()));
+  RunHistory& h = r.history;
+  h.steps.clear();
+  for (int64_t s = 1; s <= 250'000; ++s) {
+    const double x = static_cast<double>(s);
+    h.steps.push_back({.step = s,
+                       .tokens = s * 60'000'000,
+                       .attempt = 1 + s / 1000,
+                       .loss = 2 + std::sin(x),
+                       .grad_norm = 1 + x / 7,
+                       .lr = 1e-3,
+                       .tokens_per_s = 3e6 + x,
+                       .step_ms = 2e4,
+                       .tflops_per_rank = 1,
+                       .peak_gib = 70,
+                       .mfu = 0.4,
+                       .max_violation = std::cos(x),
+                       .device_hours = x * 10});
+    if (s % 100 == 0)
+      h.evals.push_back({.step = s,
+                         .tokens = s * 60'000'000,
+                         .attempt = 1,
+                         .loss = 2,
+                         .ppl = 7,
+                         .bits_per_byte = {},
+                         .device_hours = x * 10});
+    if (s % 50 == 0)
+      h.events.push_back({.time = "2026-11-24T10:00:00.000Z",
+                          .step = s,
+                          .tokens = s * 60'000'000,
+                          .attempt = 1,
+                          .text = std::string(200, 'x')});
+  }
+  h.expert_loads.clear();
+  for (int64_t s = 1; s <= 64; ++s) {
+    ExpertLoad load{.step = s * 4000, .tokens = s * 4000 * 60'000'000, .attempt = 1, .layers = {}, .counts = {}};
+    for (int64_t l = 3; l < 62; ++l) {
+      load.layers.push_back(l);
+      load.counts.emplace_back();
+      for (int64_t e = 0; e < 256; ++e) load.counts.back().push_back((e * l * s) % 997);
+    }
+    h.expert_loads.push_back(std::move(load));
+  }
+  for (int i = 0; i < 300; ++i) r.attempts.push_back(r.attempts[0]);
+  const std::string page = report_page(r);
+  EXPECT_LT(page.size(), 1'000'000u);
+  EXPECT_GT(page.size(), 100'000u);
+}
+
+TEST(Report, OfARunThatDidNothingYet) {
+  ScratchDirectory run;
+  run.write("ledger.jsonl", "");
+  const Report r = make_report(read_run_history(run.path()), ReportFacts());
+  EXPECT_EQ(r.device_hours, 0);
+  EXPECT_FALSE(r.train_loss);
+  EXPECT_NE(report_page(r).find("nothing was recorded"), std::string::npos);
+  EXPECT_NE(report_markdown(r).find("| training loss | - |"), std::string::npos);
+  JsonDocument::parse(report_json(r), "json");
+}
+
+TEST(Report, RefusesWhatIsNoRunOrIsDamaged) {
+  ScratchDirectory run;
+  EXPECT_EQ(run.relative(error_of(Exit::bad_config, [&] { read_run_history(run.path()); })),
+            "DIR: is no run: neither metrics.jsonl nor ledger.jsonl is there");
+  run.write("metrics.jsonl", step_line(1, 1, "5.0", 0) + R"({"attempt":1,"step":2,"tokens":5,"kind":"step"})" + "\n");
+  EXPECT_EQ(run.relative(error_of(Exit::bad_data, [&] { read_run_history(run.path()); })),
+            "DIR/metrics.jsonl:2:1: the key \"train/loss\" is missing");
+  run.write("metrics.jsonl", "");
+  run.write("experts.jsonl", R"({"attempt":1,"step":2,"tokens":5,"layers":[1,2],"counts":[[1]]})"
+                             "\n");
+  EXPECT_EQ(run.relative(error_of(Exit::bad_data, [&] { read_run_history(run.path()); })),
+            "DIR/experts.jsonl:1:1: layers and counts are not of one length");
+}
+
+Report run_of(const std::string& name, double price, const std::vector<std::array<double, 3>>& evals) {
+  RunHistory h;
+  h.valid_data = {"v"};
+  for (const auto& [hours, tokens, loss] : evals) {
+    EvalPoint e;
+    e.tokens = static_cast<int64_t>(tokens);
+    e.loss = loss;
+    e.device_hours = hours;
+    h.evals.push_back(e);
+  }
+  ReportFacts f;
+  f.directory = name;
+  if (price > 0) f.price_per_device_hour = Money{"usd", price};
+  f.settings = {{"optimizer.lr", name}, {"run.seed", "1"}};
+  return make_report(std::move(h), std::move(f));
+}
+
+TEST(Comparison, AtEqualCostAndAtEqualLoss) {
+  // The second has an hour at half the price: it gets twice the hours for the same money.
+  const Comparison c = compare(
+      {run_of("a", 2, {{1, 100, 4.0}, {2, 200, 3.0}, {4, 400, 2.0}}), run_of("b", 1, {{2, 100, 5.0}, {6, 300, 2.5}})});
+  EXPECT_EQ(c.currency, "usd");
+  EXPECT_TRUE(c.validation);
+  EXPECT_EQ(c.same_cost, 6);    // b ends at 6, a at 8
+  EXPECT_EQ(c.same_loss, 2.5);  // b's best
+  EXPECT_EQ(c.rows[0].loss_at_cost, 2.5);
+  EXPECT_EQ(c.rows[0].tokens_at_cost, 300);
+  EXPECT_EQ(c.rows[0].cost_of_loss, 6);
+  EXPECT_EQ(c.rows[1].loss_at_cost, 2.5);
+  EXPECT_EQ(c.rows[1].cost_of_loss, 6);
+  EXPECT_TRUE(c.warnings.empty());
+  ASSERT_EQ(c.settings.size(), 1u);
+  EXPECT_EQ(c.settings[0].values, (std::vector<std::string>{"a", "b"}));
+}
+
+TEST(Comparison, WithoutCommonPricesCountsHours) {
+  const Comparison c = compare({run_of("a", 2, {{1, 100, 4.0}, {3, 200, 3.0}}), run_of("b", 0, {{2, 100, 3.5}})});
+  EXPECT_EQ(c.currency, "");
+  EXPECT_EQ(c.same_cost, 2);
+  EXPECT_EQ(c.rows[0].loss_at_cost, 3.5);
+  EXPECT_EQ(c.same_loss, 3.5);
+  EXPECT_EQ(c.rows[0].cost_of_loss, 2);
+}
+
+TEST(Comparison, SaysWhereACurveDoesNotReach) {
+  const Comparison c = compare({run_of("a", 0, {{5, 100, 4.0}}), run_of("b", 0, {{1, 10, 6.0}, {2, 100, 5.0}})});
+  EXPECT_EQ(c.same_cost, 2);
+  EXPECT_FALSE(c.rows[0].loss_at_cost) << "its first point costs more";
+  EXPECT_EQ(c.same_loss, 5);
+  EXPECT_EQ(c.rows[0].cost_of_loss, 5);
+}
+
+TEST(Comparison, WarnsOfWhatCannotBeCompared) {
+  Report a = run_of("a", 0, {{1, 10, 6.0}}), b = run_of("b", 0, {{1, 10, 6.0}});
+  b.history.valid_data = {"other"};
+  b.history.cpu = "other";
+  b.facts.tokenizer = "other";
+  EXPECT_EQ(compare({a, b}).warnings.size(), 3u);
+  b.history.evals.clear();
+  const Comparison c = compare({a, b});
+  EXPECT_FALSE(c.validation);
+  EXPECT_FALSE(c.same_cost);
+  EXPECT_FALSE(comparison_page(c, {a, b}).empty());
+}
+
+TEST(JsonLines, PassOverTornLinesOnly) {
+  ScratchDirectory d;
+  d.write("x", "{\"a\":1}\n{\"a\":\n{\"a\":2}\n\n{\"a\":3");
+  std::vector<int64_t> seen;
+  read_json_lines(d.at("x"), {}, [&](const Json& json) { seen.push_back(json.at("a").as_int()); });
+  EXPECT_EQ(seen, (std::vector<int64_t>{1, 2}));
+  d.write("x", "{\"a\":1}\n{oops}\n");
+  EXPECT_NE(error_of(Exit::bad_data, [&] { read_json_lines(d.at("x"), {}, [](const Json&) {}); }).find("x:2:"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace tael

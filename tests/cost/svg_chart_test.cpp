@@ -1,0 +1,117 @@
+// Charts hold what they were given: in bounds, escaped, of a bounded size, and they survive what is empty or not a
+// number.
+#include "cost/svg_chart.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <regex>
+
+namespace tael {
+namespace {
+
+size_t count(const std::string& text, const std::string& part) {
+  size_t n = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+// Coordinates of every point of paths of class line.
+std::vector<std::pair<double, double>> points(const std::string& svg) {
+  std::vector<std::pair<double, double>> all;
+  const std::regex path("class=\"line[^\"]*\" d=\"([^\"]*)\""), point("[ML]([-0-9.]+) ([-0-9.]+)");
+  for (std::sregex_iterator p(svg.begin(), svg.end(), path), end; p != end; ++p) {
+    const std::string d = (*p)[1];
+    for (std::sregex_iterator q(d.begin(), d.end(), point); q != end; ++q)
+      all.emplace_back(std::stod((*q)[1]), std::stod((*q)[2]));
+  }
+  return all;
+}
+
+LineChart chart_of(std::vector<double> x, std::vector<double> y) {
+  LineChart chart{.title = "t", .x_label = "x", .y_label = "y"};
+  chart.lines.push_back({.name = "line", .color = kBlue, .x = std::move(x), .y = std::move(y)});
+  return chart;
+}
+
+TEST(LineChart, PutsPointsWhereTheyBelong) {
+  const auto at = points(svg(chart_of({0, 1, 2}, {0, 10, 5})));
+  ASSERT_EQ(at.size(), 3u);
+  EXPECT_NEAR(at[1].first, (at[0].first + at[2].first) / 2, 0.11);  // one decimal each
+  EXPECT_NEAR(at[2].second, (at[0].second + at[1].second) / 2, 0.11);
+  EXPECT_LT(at[1].second, at[0].second);  // up is less
+}
+
+TEST(LineChart, KeepsTheExtremesOfLongData) {
+  std::vector<double> x(100'000), y(x.size(), 1.0);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<double>(i);
+  y[70'001] = 9;
+  const std::string text = svg(chart_of(x, y));
+  EXPECT_LT(text.size(), 20'000u);
+  double highest = 1e9, lowest = 0;
+  for (const auto& [px, py] : points(text)) {
+    highest = std::min(highest, py);
+    lowest = std::max(lowest, py);
+  }
+  EXPECT_GT(lowest - highest, 150);  // the peak is there
+}
+
+TEST(LineChart, BreaksAtWhatIsNoNumber) {
+  const std::string text = svg(chart_of({0, 1, 2, 3, 4}, {1, 2, NAN, 3, INFINITY}));
+  EXPECT_EQ(points(text).size(), 3u);
+  EXPECT_EQ(text.find("nan"), std::string::npos);
+  EXPECT_EQ(text.find("inf"), std::string::npos);
+}
+
+TEST(LineChart, SaysThatNothingIsThere) {
+  for (const LineChart& empty : {chart_of({}, {}), chart_of({1}, {NAN})})
+    EXPECT_NE(svg(empty).find("nothing was recorded"), std::string::npos);
+  LineChart log = chart_of({0, 1}, {0, -1});
+  log.y_log = true;
+  EXPECT_NE(svg(log).find("nothing was recorded"), std::string::npos);
+}
+
+TEST(LineChart, OnePointAndFlatLinesHaveAnAxis) {
+  for (const LineChart& flat : {chart_of({5}, {3}), chart_of({0, 1}, {0, 0}), chart_of({0, 1}, {-7, -7})}) {
+    const std::string text = svg(flat);
+    EXPECT_FALSE(points(text).empty());
+    EXPECT_GE(count(text, "class=\"grid\""), 2u);
+  }
+}
+
+TEST(LineChart, EscapesWords) {
+  LineChart chart = chart_of({0, 1}, {0, 1});
+  chart.title = "<a & \"b\">";
+  chart.lines[0].name = "x<y";
+  const std::string text = svg(chart);
+  EXPECT_NE(text.find("aria-label=\"&lt;a &amp; &quot;b&quot;&gt;\""), std::string::npos);
+  EXPECT_NE(text.find("x&lt;y"), std::string::npos);
+}
+
+TEST(ShareChart, FillsEachBinToItsTop) {
+  const ShareChart chart{
+      .title = "t", .x_label = "x", .edges = {0, 1, 2}, .layers = {{"a", kBlue, {1, 0}}, {"b", kOrange, {3, 0}}}};
+  const std::string text = svg(chart);
+  const std::regex bin("d=\"M[-0-9.]+ ([-0-9.]+)H[-0-9.]+V([-0-9.]+)H[-0-9.]+z\" fill");
+  std::vector<std::pair<double, double>> bins;
+  for (std::sregex_iterator b(text.begin(), text.end(), bin), end; b != end; ++b)
+    bins.emplace_back(std::stod((*b)[1]), std::stod((*b)[2]));
+  ASSERT_EQ(bins.size(), 2u);  // the empty bin draws nothing
+  EXPECT_DOUBLE_EQ(bins[0].second, bins[1].first);
+  EXPECT_NEAR((bins[0].first - bins[0].second) * 3, bins[1].first - bins[1].second, 0.4);
+}
+
+TEST(HeatMap, StaysSmallForManyCells) {
+  HeatMap map{.title = "t", .x_label = "x", .y_label = "y"};
+  for (int c = 0; c <= 64; ++c) map.edges.push_back(c);
+  for (int r = 0; r < 64; ++r) {
+    map.rows.push_back(std::to_string(r));
+    map.values.emplace_back(64, r == 3 ? NAN : r / 64.0);
+  }
+  const std::string text = svg(map);
+  EXPECT_LT(text.size(), 200'000u);
+  EXPECT_EQ(count(text, "h-"), 63u * 64u);  // a closed box a cell, none for what is no number
+}
+
+}  // namespace
+}  // namespace tael

@@ -1,0 +1,108 @@
+#include "trainer/commands/report.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+
+#include "base/file.hpp"
+#include "base/iso_time.hpp"
+#include "cost/flops.hpp"
+#include "cost/report.hpp"
+#include "cost/report_comparison.hpp"
+#include "cost/report_formats.hpp"
+#include "model/param_table.hpp"
+#include "trainer/run_lock.hpp"
+
+namespace tael {
+
+namespace {
+
+void add_settings(const Config& config, ReportFacts& facts) {
+  facts.price_per_device_hour = config.cluster.price_per_device_hour;
+  if (config.budget.gpu_hours) facts.budget_device_hours = *config.budget.gpu_hours;
+  if (config.budget.money && config.cluster.price_per_device_hour)
+    facts.budget_device_hours = config.budget.money->amount / config.cluster.price_per_device_hour->amount;
+  facts.total_tokens =
+      tokens_of_steps(config.training.global_batch_size, config.training.seq_length, config.training.steps());
+  const ParamCounts counts = count_parameters(config.model.shape);
+  facts.parameters = counts.total;
+  facts.active_parameters = counts.active;
+  facts.flops_per_token = training_flops_per_token(config.model.shape, config.training.seq_length);
+  facts.tokenizer = config.data.tokenizer;
+  facts.changed = changes_from_defaults(config);
+  std::erase_if(facts.changed, [](const FieldDifference& d) { return d.path == "run.dir"; });
+  for (const WrittenField& field : write_fields(config))
+    if (!field.section && field.path != "run.dir") facts.settings.emplace_back(field.path, to_flow(field.value));
+}
+
+Report report_of(const std::string& run, const ConfigSearch& search) {
+  if (!is_directory(run)) fail(Exit::bad_config, "{}: is no run directory", run);
+  RunHistory history = read_run_history(run);
+  ReportFacts facts;
+  facts.directory = run;
+  facts.made_at = iso_time(std::chrono::system_clock::now());
+  for (const AttemptRecord& a : read_attempts(run)) {
+    facts.attempts.push_back({.number = a.attempt,
+                              .host = a.owner.host,
+                              .job = a.owner.job,
+                              .ranks = a.ranks,
+                              .began = a.began,
+                              .ended = a.ended,
+                              .exit_code = a.exit_code,
+                              .reason = a.reason});
+  }
+  const std::string path = run + "/config.yaml";
+  add_settings(load_config(path, {}, search).config, facts);
+  facts.config = read_file(path, uint64_t{16} << 20, Exit::bad_data);
+  return make_report(std::move(history), std::move(facts));
+}
+
+// Whatever lies at the path of a page and is no page of ours stays there.
+void require_ours(const std::string& path) {
+  std::error_code ignored;
+  const auto status = std::filesystem::symlink_status(path, ignored);
+  if (!std::filesystem::exists(status)) return;
+  if (std::filesystem::is_regular_file(status)) {
+    const File file = File::open(path);
+    std::string head(std::min<uint64_t>(file.size(), kReportMark.size()), '\0');
+    file.read_at(0, head.data(), head.size());
+    if (head == kReportMark) return;
+  }
+  fail(Exit::bad_config, "--out: {} is there and was not made by tael report; give another name", path);
+}
+
+void print(const std::string& text, std::FILE* out) { std::fwrite(text.data(), 1, text.size(), out); }
+
+}  // namespace
+
+int run_report(const ReportOptions& options, std::FILE* out) {
+  std::vector<Report> reports;
+  std::vector<std::filesystem::path> seen;
+  for (const std::string& run : options.runs) {
+    reports.push_back(report_of(run, options.search));
+    const std::filesystem::path canonical = std::filesystem::canonical(run);
+    if (std::ranges::find(seen, canonical) != seen.end()) fail(Exit::bad_config, "{}: is given twice", run);
+    seen.push_back(canonical);
+  }
+  std::optional<Comparison> comparison;
+  if (reports.size() > 1) comparison = compare(reports);
+  if (options.json) {
+    print(comparison ? comparison_json(*comparison, reports) : report_json(reports[0]), out);
+    return 0;
+  }
+  if (options.markdown) {
+    print(comparison ? comparison_markdown(*comparison, reports) : report_markdown(reports[0]), out);
+    return 0;
+  }
+  const std::string path = !options.out.empty() ? options.out
+                           : comparison         ? std::string("comparison.html")
+                                                : reports[0].name() + "/report.html";
+  require_ours(path);
+  const std::string page = comparison ? comparison_page(*comparison, reports) : report_page(reports[0]);
+  if (!options.dry_run) replace_file(path, page);
+  print(path + "\n", out);
+  return 0;
+}
+
+}  // namespace tael
