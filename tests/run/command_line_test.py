@@ -11,9 +11,9 @@ from program import ProgramTest, main  # noqa: E402
 
 BUILT = ["train", "eval", "sample", "data prepare", "data inspect", "data import", "checkpoint inspect", "checkpoint verify",
          "checkpoint diff", "checkpoint import-hf", "checkpoint export-hf", "config show", "config check", "config diff",
-         "completion", "submit"]
+         "completion", "report", "submit"]
 NOT_BUILT = [
-    "plan {config} optimizer.lr=1 --search --json", "report {run} {run} --json",
+    "plan {config} optimizer.lr=1 --search --json",
     "doctor --kernels", "selftest {config}", "selftest", "data train-tokenizer corpus", "plan --help", "plan"]
 
 

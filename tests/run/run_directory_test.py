@@ -98,8 +98,8 @@ class RunDirectory(ProgramTest):
         found = {str(p.relative_to(run.path)) for p in run.path.rglob("*") if p.is_file()}
         events = {name for name in found if name.startswith("tb/")}
         self.assertEqual(found - events, {
-            "config.yaml", "env.json", "metrics.jsonl", "ledger.jsonl", "status.json", "attempts/00000001.json",
-            "checkpoints/latest", "checkpoints/step-00000004/manifest.json", "checkpoints/step-00000004/shard-00000.h5",
+            "config.yaml", "env.json", "metrics.jsonl", "ledger.jsonl", "experts.jsonl", "status.json",
+            "attempts/00000001.json", "checkpoints/latest", "checkpoints/step-00000004/manifest.json", "checkpoints/step-00000004/shard-00000.h5",
             "checkpoints/step-00000004/shard-00001.h5", "model/config.json", "model/generation_config.json",
             "model/model.safetensors"})
         self.assertEqual(len(events), 1)
