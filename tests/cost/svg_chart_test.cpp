@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <regex>
+#include <cstdlib>
 
 namespace tael {
 namespace {
@@ -16,14 +16,33 @@ size_t count(const std::string& text, const std::string& part) {
   return n;
 }
 
-// Coordinates of every point of paths of class line.
+// What stands between `before` and a quotation mark, at each place where `before` stands.
+std::vector<std::string> quoted(const std::string& text, const std::string& before) {
+  std::vector<std::string> found;
+  for (size_t at = text.find(before); at != std::string::npos; at = text.find(before, at + 1)) {
+    const size_t from = at + before.size();
+    found.push_back(text.substr(from, text.find('"', from) - from));
+  }
+  return found;
+}
+
+std::vector<double> numbers(const std::string& text) {
+  std::vector<double> all;
+  for (const char* at = text.c_str(); *at != '\0';) {
+    char* end = nullptr;
+    const double x = std::strtod(at, &end);
+    if (end != at) all.push_back(x);
+    at = end == at ? at + 1 : end;
+  }
+  return all;
+}
+
+// Coordinates of every point of lines that are not faint.
 std::vector<std::pair<double, double>> points(const std::string& svg) {
   std::vector<std::pair<double, double>> all;
-  const std::regex path("class=\"line[^\"]*\" d=\"([^\"]*)\""), point("[ML]([-0-9.]+) ([-0-9.]+)");
-  for (std::sregex_iterator p(svg.begin(), svg.end(), path), end; p != end; ++p) {
-    const std::string d = (*p)[1];
-    for (std::sregex_iterator q(d.begin(), d.end(), point); q != end; ++q)
-      all.emplace_back(std::stod((*q)[1]), std::stod((*q)[2]));
+  for (const std::string& path : quoted(svg, "class=\"line\" d=\"")) {
+    const std::vector<double> xy = numbers(path);
+    for (size_t i = 0; i + 1 < xy.size(); i += 2) all.emplace_back(xy[i], xy[i + 1]);
   }
   return all;
 }
@@ -92,10 +111,12 @@ TEST(ShareChart, FillsEachBinToItsTop) {
   const ShareChart chart{
       .title = "t", .x_label = "x", .edges = {0, 1, 2}, .layers = {{"a", kBlue, {1, 0}}, {"b", kOrange, {3, 0}}}};
   const std::string text = svg(chart);
-  const std::regex bin("d=\"M[-0-9.]+ ([-0-9.]+)H[-0-9.]+V([-0-9.]+)H[-0-9.]+z\" fill");
-  std::vector<std::pair<double, double>> bins;
-  for (std::sregex_iterator b(text.begin(), text.end(), bin), end; b != end; ++b)
-    bins.emplace_back(std::stod((*b)[1]), std::stod((*b)[2]));
+  std::vector<std::pair<double, double>> bins;  // lower and upper edge
+  for (const std::string& path : quoted(text, "<path d=\"")) {
+    if (path.find('z') == std::string::npos) continue;
+    const std::vector<double> edge = numbers(path);  // M x y H x V y H x z
+    bins.emplace_back(edge[1], edge[3]);
+  }
   ASSERT_EQ(bins.size(), 2u);  // the empty bin draws nothing
   EXPECT_DOUBLE_EQ(bins[0].second, bins[1].first);
   EXPECT_NEAR((bins[0].first - bins[0].second) * 3, bins[1].first - bins[1].second, 0.4);
