@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/hash.hpp"
 #include "checkpoint/hf_export.hpp"
 #include "cost/flops.hpp"
 #include "cost/job_time.hpp"
 #include "cost/machine.hpp"
-#include "parallel/agree.hpp"
 #include "trainer/evaluate.hpp"
 #include "trainer/health.hpp"
 #include "trainer/start_facts.hpp"
@@ -73,9 +73,12 @@ Exit Training::operator()() {
   peak_ = measured_peak(run_);
   budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, setup_));
   if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
+  std::vector<FieldDifference> changes;
+  if (setup_.branch_from)  // before there is a directory that a damaged one would leave behind
+    if (const auto damage = load(*setup_.branch_from, changes)) throw AgreedError(*damage);
   take_directory();
   try {
-    choose_beginning();
+    choose_beginning(changes);
     prepare_saver();
     if (console_ != nullptr) print_peak(*console_, run_, peak_);
     return end(loop());
@@ -119,28 +122,26 @@ void Training::take_directory() {
   run_.comm.broadcast(std::as_writable_bytes(std::span(&attempt_, 1)), 0);
 }
 
-bool Training::resume_from(const std::string& path) {
+std::optional<AgreedError> Training::load(const std::string& path, std::vector<FieldDifference>& changes) {
   const Charged charged(run_.clock, CostKind::checkpoint);
-  std::optional<Checkpoint> checkpoint;
-  std::vector<FieldDifference> changes;
   try {
     agreed(run_.comm, [&] {
-      checkpoint = Checkpoint::open(path);
-      changes = require_same_run(*checkpoint, run_);
-      progress_ = restore(*checkpoint, run_);
+      const Checkpoint checkpoint = Checkpoint::open(path);
+      checkpoint.verify_beside_tensors();
+      changes = require_same_run(checkpoint, run_);
+      progress_ = restore(checkpoint, run_);
     });
   } catch (const AgreedError& error) {
-    if (error.code() != Exit::bad_data || setup_.branch_from) throw;
-    agreed_by(run_.comm, console_ != nullptr, [&] {
-      const std::string aside = store_.set_aside(store_.steps().back());
-      warn(fmt::format("{}; it is put aside as {}", error.what(), aside));
-    });
-    return false;
+    if (error.code() != Exit::bad_data) throw;
+    return error;
   }
+  return std::nullopt;
+}
+
+void Training::go_on_from(const std::string& path, const std::vector<FieldDifference>& changes) {
   const uint64_t digest = xxh3_64(run_.params.data, static_cast<size_t>(run_.params.size()) * sizeof(float));
   agree_equal(run_.comm, "restored weights", digest, Exit::internal);
   agreed_by(run_.comm, console_ != nullptr, [&] {
-    record_->begin_at(progress_.step);
     say("resumed", fmt::format("{} (attempt {})", path, attempt_));
     record_->event(progress_.step, tokens(), fmt::format("resumed from {}", path));
     for (const FieldDifference& d : changes) {
@@ -151,25 +152,48 @@ bool Training::resume_from(const std::string& path) {
     }
   });
   saved_step_ = setup_.branch_from ? -1 : progress_.step;
+}
+
+// The newest whole one. Damaged ones are put aside once a whole one is in hand, so that their steps can be saved again;
+// while there is none, nothing is touched and nothing begins: somebody may know how to mend one.
+bool Training::resume_from_newest() {
+  std::vector<FieldDifference> changes;
+  std::vector<std::pair<int64_t, std::string>> damaged;
+  int64_t step = std::numeric_limits<int64_t>::max();
+  while (true) {
+    int64_t before = -1;
+    agreed_by(run_.comm, console_ != nullptr, [&] {
+      for (const int64_t each : store_.published())
+        if (each < step) before = each;
+    });
+    run_.comm.broadcast(std::as_writable_bytes(std::span(&before, 1)), 0);
+    step = before;
+    if (step < 0) break;
+    const std::optional<AgreedError> damage = load(store_.path(step), changes);
+    if (!damage) break;
+    damaged.emplace_back(step, damage->what());
+  }
+  if (step < 0 && damaged.empty()) return false;
+  agreed_by(run_.comm, console_ != nullptr, [&] {
+    if (step >= 0) record_->begin_at(progress_.step);
+    for (const auto& [of, text] : damaged)
+      warn(step < 0 ? text : fmt::format("{}; it is put aside as {}", text, store_.set_aside(of)));
+  });
+  if (step < 0)
+    throw AgreedError(Exit::bad_data,
+                      fmt::format("{}: no whole checkpoint is left of {}; nothing was changed: bring a whole one back, "
+                                  "or move this directory away to start again from step 1",
+                                  store_.directory(), damaged.size()));
+  go_on_from(store_.path(step), changes);
   return true;
 }
 
-void Training::choose_beginning() {
-  bool resumed = false;
+void Training::choose_beginning(const std::vector<FieldDifference>& branch_changes) {
   if (setup_.branch_from) {
-    resumed = resume_from(*setup_.branch_from);
-  } else {
-    while (!resumed) {
-      int64_t newest = -1;
-      agreed_by(run_.comm, console_ != nullptr, [&] {
-        const std::vector<int64_t> steps = store_.steps();
-        if (!steps.empty()) newest = steps.back();
-      });
-      run_.comm.broadcast(std::as_writable_bytes(std::span(&newest, 1)), 0);
-      if (newest < 0) break;
-      resumed = resume_from(store_.path(newest));
-    }
+    agreed_by(run_.comm, console_ != nullptr, [&] { record_->begin_at(progress_.step); });
+    go_on_from(*setup_.branch_from, branch_changes);
   }
+  const bool resumed = setup_.branch_from || resume_from_newest();
   if (resumed && !setup_.branch_from && progress_.step >= run_.steps) {
     int64_t complete = record_ && path_exists(record_->directory().file("model")) ? 1 : 0;
     run_.comm.broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0);

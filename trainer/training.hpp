@@ -10,6 +10,7 @@
 
 #include "checkpoint/saver.hpp"
 #include "cost/budget.hpp"
+#include "parallel/agree.hpp"
 #include "trainer/assemble.hpp"
 #include "trainer/console.hpp"
 #include "trainer/record.hpp"
@@ -44,8 +45,11 @@ class Training {
   // Where it begins.
   void check_budget_of_a_new_run();
   void take_directory();
-  void choose_beginning();
-  bool resume_from(const std::string& path);
+  void choose_beginning(const std::vector<FieldDifference>& branch_changes);
+  // Fills the arrays from a checkpoint; its damage is returned, the same on all ranks.
+  std::optional<AgreedError> load(const std::string& path, std::vector<FieldDifference>& changes);
+  bool resume_from_newest();
+  void go_on_from(const std::string& path, const std::vector<FieldDifference>& changes);
   void start_ledger();
   void prepare_saver();
 
