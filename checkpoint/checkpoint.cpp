@@ -28,12 +28,7 @@ Checkpoint Checkpoint::open(const std::string& path) {
   c.path_ = path;
   const std::string manifest = path + "/" + std::string(kManifestName);
   c.manifest_ = Manifest::parse(read_file(manifest, kMaxManifestBytes, Exit::bad_data), manifest);
-  for (const StoredFile& stored : c.manifest_.files) {
-    c.files_.push_back(File::open(path + "/" + stored.name, Exit::bad_data));
-    const uint64_t bytes = c.files_.back().size();
-    if (bytes != stored.bytes)
-      fail(Exit::bad_data, "{}: has {} bytes, {} were written", c.files_.back().path(), bytes, stored.bytes);
-  }
+  for (size_t f = 0; f < c.manifest_.files.size(); ++f) c.files_.push_back(c.open_shard(f));
   for (size_t i = 0; i < c.manifest_.boxes.size(); ++i) {
     const Box& box = c.manifest_.boxes[i].box;
     const auto [at, is_new] = c.by_path_.try_emplace(box.path(), c.tensors_.size());
@@ -44,6 +39,33 @@ Checkpoint Checkpoint::open(const std::string& path) {
     c.parts_[at->second].push_back(i);
   }
   return c;
+}
+
+File Checkpoint::open_shard(size_t f) const {
+  const StoredFile& stored = manifest_.files[f];
+  const std::string path = path_ + "/" + stored.name;
+  if (!path_exists(path)) {
+    const auto in_it = [&](const StoredBox& box) { return box.file == f; };
+    const auto first = std::ranges::find_if(manifest_.boxes, in_it);
+    if (first == manifest_.boxes.end()) fail(Exit::bad_data, "{}: no such file", path);
+    fail(Exit::bad_data, "{}: no such file; with it {} and {} more are gone", path, in_words(first->box),
+         std::ranges::count_if(manifest_.boxes, in_it) - 1);
+  }
+  File file = File::open(path, Exit::bad_data);
+  const uint64_t bytes = file.size();
+  if (bytes < stored.bytes)
+    fail(Exit::bad_data, "{}: is cut in {}: it has {} bytes, {} were written", path, place_in_words(f, bytes), bytes,
+         stored.bytes);
+  if (bytes > stored.bytes)
+    fail(Exit::bad_data, "{}: has {} bytes, {} were written: somebody added some behind {}", path, bytes, stored.bytes,
+         place_in_words(f, stored.bytes - 1));
+  return file;
+}
+
+std::string Checkpoint::place_in_words(size_t f, uint64_t at) const {
+  for (const StoredBox& stored : manifest_.boxes)
+    if (stored.file == f && at >= stored.offset && at - stored.offset < stored.box.bytes()) return in_words(stored.box);
+  return "its HDF5 structure";
 }
 
 const Box* Checkpoint::find(StateKind kind, const std::string& name) const {
@@ -122,29 +144,49 @@ uint64_t Checkpoint::bytes() const {
   return sum;
 }
 
+void Checkpoint::verify_box(const StoredBox& stored, std::vector<std::byte>& scratch) const {
+  scratch.resize(kBlockBytes);
+  for (uint64_t block = 0; block < stored.crc32c.size(); ++block) read_block(stored, block, scratch.data());
+}
+
+void Checkpoint::verify_gap(size_t f, const Gap& gap, std::vector<std::byte>& scratch) const {
+  scratch.resize(kBlockBytes);
+  uint32_t sum = 0;
+  for (uint64_t at = 0; at < gap.bytes; at += kBlockBytes) {
+    const size_t bytes = static_cast<size_t>(std::min(kBlockBytes, gap.bytes - at));
+    files_[f].read_at(gap.offset + at, scratch.data(), bytes);
+    sum = crc32c(scratch.data(), bytes, sum);
+  }
+  if (sum != gap.crc32c)
+    fail(Exit::bad_data, "{}: its HDF5 structure is damaged between bytes {} and {}, no tensor's numbers are",
+         files_[f].path(), gap.offset, gap.offset + gap.bytes);
+}
+
 void Checkpoint::verify(const std::function<void(uint64_t)>& progress) const {
-  std::vector<std::byte> scratch(kBlockBytes);
+  std::vector<std::byte> scratch;
   uint64_t done = 0;
-  for (const StoredBox& stored : manifest_.boxes) {
-    for (uint64_t block = 0; block < stored.crc32c.size(); ++block) read_block(stored, block, scratch.data());
-    done += stored.box.bytes();
+  const auto passed = [&](uint64_t bytes) {
+    done += bytes;
     if (progress) progress(done);
+  };
+  for (const StoredBox& stored : manifest_.boxes) {
+    verify_box(stored, scratch);
+    passed(stored.box.bytes());
   }
   for (size_t f = 0; f < files_.size(); ++f) {
     for (const Gap& gap : manifest_.files[f].gaps) {
-      uint32_t sum = 0;
-      for (uint64_t at = 0; at < gap.bytes; at += kBlockBytes) {
-        const size_t bytes = static_cast<size_t>(std::min(kBlockBytes, gap.bytes - at));
-        files_[f].read_at(gap.offset + at, scratch.data(), bytes);
-        sum = crc32c(scratch.data(), bytes, sum);
-      }
-      if (sum != gap.crc32c)
-        fail(Exit::bad_data, "{}: its HDF5 structure is damaged between bytes {} and {}, no tensor's numbers are",
-             files_[f].path(), gap.offset, gap.offset + gap.bytes);
-      done += gap.bytes;
-      if (progress) progress(done);
+      verify_gap(f, gap, scratch);
+      passed(gap.bytes);
     }
   }
+}
+
+void Checkpoint::verify_beside_tensors() const {
+  std::vector<std::byte> scratch;
+  for (const StoredBox& stored : manifest_.boxes)
+    if (stored.box.kind == StateKind::text) verify_box(stored, scratch);
+  for (size_t f = 0; f < files_.size(); ++f)
+    for (const Gap& gap : manifest_.files[f].gaps) verify_gap(f, gap, scratch);
 }
 
 }  // namespace tael

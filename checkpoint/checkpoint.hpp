@@ -2,7 +2,8 @@
 //
 // Opening reads the manifest only: its digest, its structure, that the shards are there with the right length, and that
 // the boxes tile every tensor. Numbers are used only after the CRC32C of their block agreed. HDF5 is not involved.
-// Damage is Error(bad_data) naming the file and the tensor. Many threads may read at once.
+// Damage is Error(bad_data) naming the file and what lies at the damaged place: a tensor, a file that travels along, or
+// HDF5's own structure. Many threads may read at once.
 #pragma once
 
 #include <functional>
@@ -39,10 +40,16 @@ class Checkpoint {
 
   // Every byte of every file. `progress` receives the bytes done, now and then.
   void verify(const std::function<void(uint64_t)>& progress = {}) const;
+  // Those that belong to no tensor: for who has read all tensors.
+  void verify_beside_tensors() const;
   uint64_t bytes() const;  // of all shards
 
  private:
+  File open_shard(size_t file) const;
+  std::string place_in_words(size_t file, uint64_t at) const;  // what lies at that byte
   void read_block(const StoredBox& stored, uint64_t block, std::byte* out) const;
+  void verify_box(const StoredBox& stored, std::vector<std::byte>& scratch) const;
+  void verify_gap(size_t file, const Gap& gap, std::vector<std::byte>& scratch) const;
 
   std::string path_;
   Manifest manifest_;

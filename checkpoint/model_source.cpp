@@ -44,7 +44,7 @@ void use_directory(ModelSource& source, const std::string& path) {
 
 void open_run(ModelSource& source, const std::string& run) {
   const CheckpointStore store = store_of(run);
-  const std::vector<int64_t> steps = store.steps();
+  const std::vector<int64_t> steps = store.published();
   const std::string final_weights = run + "/model";
   const bool has_final = path_exists(final_weights + "/" + kModelText);
   const std::optional<int64_t> ended = ended_at(run);

@@ -11,9 +11,9 @@ namespace tael {
 
 namespace {
 
-using Steady = std::chrono::steady_clock;
-
-double seconds_since(Steady::time_point start) { return std::chrono::duration<double>(Steady::now() - start).count(); }
+double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 uint64_t total_bytes(const std::vector<BoxData>& boxes) {
   uint64_t sum = 0;
@@ -50,10 +50,13 @@ std::vector<std::byte*> plan_snapshot(Arena& arena, const std::vector<BoxData>& 
 }
 
 struct CheckpointSaver::Job {
+  explicit Job(const std::function<double()>& clock) : now(clock), begun(now()) {}
+
+  const std::function<double()>& now;
   RunState state;
   std::vector<std::pair<std::string, std::string>> texts;
   std::vector<BoxData> boxes;
-  Steady::time_point begun = Steady::now();
+  const double begun;
   double stall = 0;
   bool publishing = false;
 
@@ -72,13 +75,13 @@ struct CheckpointSaver::Job {
   void run(Work work) {
     done = false;
     thread = std::thread([this, work = std::move(work)] {
-      const Steady::time_point start = Steady::now();
+      const double start = now();
       try {
         work();
       } catch (...) {
         error = current_error();
       }
-      busy += seconds_since(start);
+      busy += now() - start;
       done = true;
     });
   }
@@ -88,7 +91,11 @@ struct CheckpointSaver::Job {
 };
 
 CheckpointSaver::CheckpointSaver(CheckpointStore store, Comm& comm, const Stream& stream, Options options)
-    : store_(std::move(store)), comm_(comm), stream_(stream), options_(std::move(options)) {}
+    : store_(std::move(store)),
+      comm_(comm),
+      stream_(stream),
+      options_(std::move(options)),
+      now_(options_.now ? options_.now : steady_seconds) {}
 
 CheckpointSaver::~CheckpointSaver() = default;
 
@@ -97,7 +104,7 @@ bool CheckpointSaver::busy() const { return job_ != nullptr; }
 std::optional<SaveResult> CheckpointSaver::begin(const RunState& state,
                                                  std::vector<std::pair<std::string, std::string>> texts, bool copied) {
   CHECK(!busy());
-  job_ = std::make_unique<Job>();
+  job_ = std::make_unique<Job>(now_);
   Job& job = *job_;
   job.state = state;
   job.texts = std::move(texts);
@@ -125,7 +132,7 @@ std::optional<SaveResult> CheckpointSaver::begin(const RunState& state,
                          .shards = comm_.size()};
   const std::string directory = store_.prepared_path(state.step, state.attempt);
   job.run([&job, label, directory] { job.report = write_shard(directory, label, job.boxes); });
-  job.stall = seconds_since(job.begun);
+  job.stall = now_() - job.begun;
   return std::nullopt;
 }
 
@@ -135,7 +142,7 @@ SaveResult CheckpointSaver::over(std::optional<Error> error) {
   SaveResult result{.step = job.state.step,
                     .tokens = job.state.tokens,
                     .stall_seconds = job.stall,
-                    .seconds = seconds_since(job.begun),
+                    .seconds = now_() - job.begun,
                     .busy_seconds = job.stall + job.busy,
                     .warning = job.warning,
                     .error = std::move(error)};
@@ -161,6 +168,9 @@ std::optional<SaveResult> CheckpointSaver::move_on(bool wait) {
     return over(error);
   }
   if (job.publishing) return over(std::nullopt);
+  int64_t slowest = static_cast<int64_t>(job.busy * 1e9);
+  comm_.all_reduce({&slowest, 1}, ReduceOp::max);
+  job.busy = static_cast<double>(slowest) * 1e-9;
   const std::vector<std::string> reports = comm_.all_gather_text(job.report.text());
   Manifest whole;
   for (const std::string& text : reports)
@@ -200,7 +210,7 @@ std::optional<SaveResult> CheckpointSaver::finish() {
 SaveResult CheckpointSaver::save_now(const RunState& state, std::vector<std::pair<std::string, std::string>> texts) {
   std::optional<SaveResult> result = begin(state, std::move(texts), false);
   if (!result) result = finish();
-  result->stall_seconds = result->seconds;
+  result->stall_seconds = result->busy_seconds = result->seconds;
   return *result;
 }
 

@@ -32,7 +32,7 @@ struct SaveResult {
   uint64_t bytes = 0;          // of all shards
   double stall_seconds = 0;    // that the steps waited: the copy, or all of it when nothing was copied
   double seconds = 0;          // from the copy to the rename
-  double busy_seconds = 0;     // of it, that rank 0 wrote: what it takes when nothing else goes on
+  double busy_seconds = 0;     // of it, that the slowest rank wrote and rank 0 published: what nothing else hides
   std::string warning;         // on rank 0: saved, but old ones could not be deleted
   std::optional<Error> error;  // nothing was saved, for this reason; the same on all ranks
 };
@@ -43,6 +43,7 @@ class CheckpointSaver {
     Retention retention = {};
     std::vector<BoxData> boxes;        // of this rank, in live memory
     std::vector<std::byte*> snapshot;  // plan_snapshot of them; empty: only save_now is used
+    std::function<double()> now = {};  // seconds, for any thread; nothing: the steady clock
   };
   CheckpointSaver(CheckpointStore store, Comm& comm, const Stream& stream, Options options);
   // Waits for this rank's thread; what was not published is left to be swept.
@@ -71,6 +72,7 @@ class CheckpointSaver {
   Comm& comm_;
   const Stream& stream_;
   const Options options_;
+  const std::function<double()> now_;
   std::unique_ptr<Job> job_;
 };
 

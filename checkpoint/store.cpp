@@ -44,9 +44,15 @@ std::string CheckpointStore::prepared_path(int64_t step, int64_t attempt) const 
 }
 
 std::vector<int64_t> CheckpointStore::steps() const {
+  std::vector<int64_t> steps = published();
+  std::erase_if(steps, [&](int64_t step) { return !Checkpoint::is_at(path(step)); });
+  return steps;
+}
+
+std::vector<int64_t> CheckpointStore::published() const {
   std::vector<int64_t> steps;
   for (const std::string& name : entries(directory_))
-    if (const auto step = step_of(name); step && Checkpoint::is_at(path(*step))) steps.push_back(*step);
+    if (const auto step = step_of(name)) steps.push_back(*step);
   std::ranges::sort(steps);
   return steps;
 }
@@ -128,9 +134,18 @@ void CheckpointStore::sweep() const {
 void CheckpointStore::retain(const Retention& retention) const {
   const std::vector<int64_t> all = steps();
   std::vector<int64_t> tokens(all.size());
-  if (retention.milestone_interval)
-    for (size_t i = 0; i < all.size(); ++i) tokens[i] = Checkpoint::open(path(all[i])).state().tokens;
-  const std::vector<bool> keep = kept(tokens, retention);
+  std::vector<bool> unreadable(all.size(), false);
+  for (size_t i = 0; retention.milestone_interval && i < all.size(); ++i) {
+    try {
+      tokens[i] = Checkpoint::open(path(all[i])).state().tokens;
+    } catch (const Error& error) {
+      if (error.code() != Exit::bad_data) throw;
+      tokens[i] = i == 0 ? 0 : tokens[i - 1];
+      unreadable[i] = true;  // damaged, and perhaps a milestone: not ours to delete
+    }
+  }
+  std::vector<bool> keep = kept(tokens, retention);
+  for (size_t i = 0; i < all.size(); ++i) keep[i] = keep[i] || unreadable[i];
   for (size_t i = 0; i < all.size(); ++i)
     if (!keep[i]) remove(all[i]);
 }

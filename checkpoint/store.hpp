@@ -30,6 +30,8 @@ class CheckpointStore {
   std::string path(int64_t step) const { return directory_ + "/" + name(step); }
   // Steps of the complete checkpoints, ascending. A directory that is not there has none.
   std::vector<int64_t> steps() const;
+  // The same, and those that have lost their manifest since: a rename published them whole, so they are damaged.
+  std::vector<int64_t> published() const;
   // What the newest checkpoint whose manifest can be read knows; damage is not said here. Nothing: there is none.
   std::optional<RunState> newest_state() const;
 
@@ -45,7 +47,8 @@ class CheckpointStore {
   std::string set_aside(int64_t step) const;
   // Removes what dead attempts left half-done, a stale `latest` included.
   void sweep() const;
-  // Deletes what `retention` does not keep; never the newest. Reads manifests for the milestones.
+  // Deletes what `retention` does not keep; never the newest. Reads manifests for the milestones; one that is damaged
+  // is then kept.
   void retain(const Retention& retention) const;
 
  private:

@@ -4,16 +4,36 @@
 
 namespace tael {
 
-void Budget::step_took(double device_seconds) {
-  steps_.push_back(device_seconds);
-  if (steps_.size() > kRemembered) steps_.pop_front();
+namespace {
+
+constexpr size_t kRemembered = 20;
+constexpr double kDoubt = 0.25;  // of the only one that is known
+
+}  // namespace
+
+void Budget::Costs::add(double device_seconds) {
+  last_.push_back(device_seconds);
+  if (last_.size() > kRemembered) last_.pop_front();
 }
 
-void Budget::save_took(double device_seconds) { save_ = std::max(device_seconds, save_.value_or(0)); }
+double Budget::Costs::dearest(double estimate) const { return last_.empty() ? estimate : std::ranges::max(last_); }
 
-void Budget::evaluation_took(double device_seconds) { evaluation_ = device_seconds; }
+double Budget::Costs::at_most(double estimate) const {
+  if (last_.empty()) return estimate * (1 + kDoubt);
+  const auto [least, most] = std::ranges::minmax(last_);
+  return most + std::max(most - least, most * kDoubt / static_cast<double>(last_.size()));
+}
 
-double Budget::step() const { return steps_.empty() ? estimates_.step : std::ranges::max(steps_); }
+void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks) {
+  for (const LedgerLine& line : lines) {
+    if (line.ranks != ranks) continue;
+    const double save = line.device_seconds[CostKind::checkpoint],
+                 evaluation = line.device_seconds[CostKind::evaluation];
+    if (line.kind == "step") step_took(line.sum() - save - evaluation);
+    if (line.kind == "step" && evaluation > 0) evaluation_took(evaluation);
+    if (line.kind == "end" && save > 0) save_took(save);  // the last of an attempt: all waited for it
+  }
+}
 
 bool Budget::fits(double spent, double device_seconds) const {
   return !limit_ || spent + device_seconds + save() <= *limit_;

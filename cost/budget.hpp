@@ -1,13 +1,17 @@
 // How much a run may still spend, and whether the next thing fits. Device-seconds, over all attempts of the run.
 //
-// The rule: nothing is begun that could not be ended, and saved, inside the budget. What things cost is what they cost
-// lately: the most expensive of the last steps, the most expensive save and evaluation; before the first of its kind,
-// an estimate.
+// The rule: nothing is begun that could not be ended, and saved, inside the budget. What a thing may cost the next time
+// is what the dearest of the last twenty cost, and more: by how far the twenty lay apart, and at least by a quarter
+// while one is known, an eighth with two, an eightieth with twenty. Before the first of its kind an estimate stands for
+// one.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <vector>
+
+#include "cost/ledger.hpp"
 
 namespace tael {
 
@@ -19,12 +23,17 @@ class Budget {
   // `limit`: nothing means that there is no limit.
   Budget(std::optional<double> limit, const Estimates& estimates) : limit_(limit), estimates_(estimates) {}
 
-  void step_took(double device_seconds);
-  void save_took(double device_seconds);
-  void evaluation_took(double device_seconds);
-  double step() const;  // what the next one is taken to cost
-  double save() const { return save_.value_or(estimates_.save); }
-  double evaluation() const { return evaluation_.value_or(estimates_.evaluation); }
+  // What steps, saves and evaluations took in earlier attempts on as many ranks.
+  void learn(const std::vector<LedgerLine>& lines, int64_t ranks);
+  void step_took(double device_seconds) { steps_.add(device_seconds); }
+  void save_took(double device_seconds) { saves_.add(device_seconds); }
+  void evaluation_took(double device_seconds) { evaluations_.add(device_seconds); }
+  // What the next one is expected to cost: the dearest of the last.
+  double expected_step() const { return steps_.dearest(estimates_.step); }
+  // What the next one may cost.
+  double step() const { return steps_.at_most(estimates_.step); }
+  double save() const { return saves_.at_most(estimates_.save); }
+  double evaluation() const { return evaluations_.at_most(estimates_.evaluation); }
 
   std::optional<double> limit() const { return limit_; }
   // Whether work of `device_seconds` and a save fit into what is left after `spent`.
@@ -34,12 +43,20 @@ class Budget {
   int warning(double spent);
 
  private:
-  static constexpr size_t kRemembered = 20;
+  // The last of one kind.
+  class Costs {
+   public:
+    void add(double device_seconds);
+    double dearest(double estimate) const;
+    double at_most(double estimate) const;
+
+   private:
+    std::deque<double> last_;
+  };
 
   std::optional<double> limit_;
   Estimates estimates_;
-  std::deque<double> steps_;
-  std::optional<double> save_, evaluation_;
+  Costs steps_, saves_, evaluations_;
   int warned_ = 0;
 };
 

@@ -59,7 +59,8 @@ class Ledger {
   // Goes on with the file, or makes it.
   Ledger(const std::string& path, const Attempt& attempt, const CostClock& clock);
 
-  const LedgerTotals& before() const { return before_; }  // of all earlier attempts
+  const LedgerTotals& before() const { return before_; }               // of all earlier attempts
+  const std::vector<LedgerLine>& earlier() const { return earlier_; }  // their lines, until restart_at
   // Books all that was spent since the last line. `spent`: by all ranks in this attempt so far.
   void book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
             std::optional<double> predicted = std::nullopt);

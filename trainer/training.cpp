@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/hash.hpp"
 #include "checkpoint/hf_export.hpp"
 #include "cost/flops.hpp"
 #include "cost/job_time.hpp"
 #include "cost/machine.hpp"
-#include "parallel/agree.hpp"
 #include "trainer/evaluate.hpp"
 #include "trainer/health.hpp"
 #include "trainer/start_facts.hpp"
@@ -70,12 +70,16 @@ Exit Training::operator()() {
   run_.comm.all_reduce({&age, 1}, ReduceOp::max);
   began_ = run_.clock.now() - static_cast<double>(age) * 1e-9;
   run_.clock.begin_earlier(began_);
-  peak_ = measured_peak(run_);
+  peak_ = setup_.peak ? *setup_.peak : measured_peak(run_);
   budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, setup_));
   if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
+  std::vector<FieldDifference> changes;
+  if (setup_.branch_from)  // before there is a directory that a damaged one would leave behind
+    if (const auto damage = load(*setup_.branch_from, changes)) throw AgreedError(*damage);
   take_directory();
   try {
-    choose_beginning();
+    if (budget_is_used_up()) return Exit::budget;
+    choose_beginning(changes);
     prepare_saver();
     if (console_ != nullptr) print_peak(*console_, run_, peak_);
     return end(loop());
@@ -89,9 +93,20 @@ double Training::spent_before() const { return record_ ? record_->ledger().befor
 
 double Training::spent_now() const { return spent_before() + run_.comm.size() * (run_.clock.now() - began_); }
 
+// Device-seconds that a step after `done` steps may take, with all that must follow it before the attempt can end, but
+// for its checkpoint.
+double Training::cost_of_next_step(int64_t done) const {
+  const double ranks = run_.comm.size();
+  double cost = budget_.step() + kClosingSeconds * ranks;
+  if (done + 1 < run_.steps) return cost;
+  if (!run_.valid_shards.empty()) cost += budget_.evaluation();
+  // The final weights are a third of a checkpoint, and rank 0 alone writes them.
+  return cost + budget_.save() * std::max(1.0, ranks / 3);
+}
+
 void Training::check_budget_of_a_new_run() {
   if (!budget_.limit()) return;
-  const double needed = spent_now() + budget_.step() + budget_.save() + kClosingSeconds * run_.comm.size();
+  const double needed = spent_now() + cost_of_next_step(0) + budget_.save();
   if (needed <= *budget_.limit()) return;
   const bool money = run_.config.budget.money.has_value();
   const double unit = money ? run_.config.cluster.price_per_device_hour->amount / 3600 : 1.0 / 3600;
@@ -99,6 +114,44 @@ void Training::check_budget_of_a_new_run() {
        "{}: {:.3g} {} are too little: start-up, one step and a checkpoint are expected to take {:.3g}",
        money ? "budget.money" : "budget.gpu_hours", *budget_.limit() * unit,
        money ? run_.config.budget.money->currency : std::string("device-hours"), needed * unit);
+}
+
+// A run that is there and cannot pay for reading its checkpoint, one more step and a save ends before it begins, and
+// nothing is booked: a start that can do nothing must not overdraw what it was told to keep.
+bool Training::budget_is_used_up() {
+  std::array<int64_t, 3> found{};  // whether it is, and the run's step and samples
+  agreed_by(run_.comm, console_ != nullptr, [&] {
+    if (!budget_.limit() || !setup_.in_existing_run) return;
+    const std::optional<RunState> newest = store_.newest_state();
+    if (newest && newest->step >= run_.steps) return;  // it has nothing more to do
+    const double needed = spent_now() +
+                          (newest ? budget_.save() + cost_of_next_step(newest->step) : cost_of_next_step(0)) +
+                          budget_.save();
+    if (needed <= *budget_.limit()) return;
+    found = {1, newest ? newest->step : -1, newest ? newest->samples : 0};
+  });
+  run_.comm.broadcast(std::as_writable_bytes(std::span(found)), 0);
+  if (found[0] == 0) return false;
+  const bool saved = found[1] >= 0;
+  if (saved) progress_ = {.step = found[1], .samples = found[2]};
+  agreed_by(run_.comm, console_ != nullptr, [&] {
+    if (!saved) {
+      try {
+        check_budget_of_a_new_run();
+      } catch (const Error& error) {
+        record_->release(static_cast<int>(error.code()), error.what());
+        record_.reset();  // nothing is booked
+        throw;
+      }
+    }
+    report_status("budget", spent_before());
+    record_->release(static_cast<int>(Exit::budget), "budget");
+    say("budget",
+        fmt::format("used up after step {} of {}: {:.4f} of {:.4f} rank-hours, and the next step with a "
+                    "checkpoint does not fit; nothing was done",
+                    grouped(progress_.step), grouped(run_.steps), spent_before() / 3600, *budget_.limit() / 3600));
+  });
+  return true;
 }
 
 void Training::take_directory() {
@@ -114,6 +167,7 @@ void Training::take_directory() {
                                 .memory = run_.memory_by_kind(),
                                 .job = setup_.job},
                     run_.clock, began_);
+    budget_.learn(record_->ledger().earlier(), run_.comm.size());
     store_.sweep();
     attempt_ = record_->attempt();
     if (!record_->lock_note().empty()) console_->warn(record_->lock_note());
@@ -121,28 +175,26 @@ void Training::take_directory() {
   run_.comm.broadcast(std::as_writable_bytes(std::span(&attempt_, 1)), 0);
 }
 
-bool Training::resume_from(const std::string& path) {
+std::optional<AgreedError> Training::load(const std::string& path, std::vector<FieldDifference>& changes) {
   const Charged charged(run_.clock, CostKind::checkpoint);
-  std::optional<Checkpoint> checkpoint;
-  std::vector<FieldDifference> changes;
   try {
     agreed(run_.comm, [&] {
-      checkpoint = Checkpoint::open(path);
-      changes = require_same_run(*checkpoint, run_);
-      progress_ = restore(*checkpoint, run_);
+      const Checkpoint checkpoint = Checkpoint::open(path);
+      checkpoint.verify_beside_tensors();
+      changes = require_same_run(checkpoint, run_);
+      progress_ = restore(checkpoint, run_);
     });
   } catch (const AgreedError& error) {
-    if (error.code() != Exit::bad_data || setup_.branch_from) throw;
-    agreed_by(run_.comm, console_ != nullptr, [&] {
-      const std::string aside = store_.set_aside(store_.steps().back());
-      warn(fmt::format("{}; it is put aside as {}", error.what(), aside));
-    });
-    return false;
+    if (error.code() != Exit::bad_data) throw;
+    return error;
   }
+  return std::nullopt;
+}
+
+void Training::go_on_from(const std::string& path, const std::vector<FieldDifference>& changes) {
   const uint64_t digest = xxh3_64(run_.params.data, static_cast<size_t>(run_.params.size()) * sizeof(float));
   agree_equal(run_.comm, "restored weights", digest, Exit::internal);
   agreed_by(run_.comm, console_ != nullptr, [&] {
-    record_->begin_at(progress_.step);
     say("resumed", fmt::format("{} (attempt {})", path, attempt_));
     record_->event(progress_.step, tokens(), fmt::format("resumed from {}", path));
     for (const FieldDifference& d : changes) {
@@ -153,25 +205,48 @@ bool Training::resume_from(const std::string& path) {
     }
   });
   saved_step_ = setup_.branch_from ? -1 : progress_.step;
+}
+
+// The newest whole one. Damaged ones are put aside once a whole one is in hand, so that their steps can be saved again;
+// while there is none, nothing is touched and nothing begins: somebody may know how to mend one.
+bool Training::resume_from_newest() {
+  std::vector<FieldDifference> changes;
+  std::vector<std::pair<int64_t, std::string>> damaged;
+  int64_t step = std::numeric_limits<int64_t>::max();
+  while (true) {
+    int64_t before = -1;
+    agreed_by(run_.comm, console_ != nullptr, [&] {
+      for (const int64_t each : store_.published())
+        if (each < step) before = each;
+    });
+    run_.comm.broadcast(std::as_writable_bytes(std::span(&before, 1)), 0);
+    step = before;
+    if (step < 0) break;
+    const std::optional<AgreedError> damage = load(store_.path(step), changes);
+    if (!damage) break;
+    damaged.emplace_back(step, damage->what());
+  }
+  if (step < 0 && damaged.empty()) return false;
+  agreed_by(run_.comm, console_ != nullptr, [&] {
+    if (step >= 0) record_->begin_at(progress_.step);
+    for (const auto& [of, text] : damaged)
+      warn(step < 0 ? text : fmt::format("{}; it is put aside as {}", text, store_.set_aside(of)));
+  });
+  if (step < 0)
+    throw AgreedError(Exit::bad_data,
+                      fmt::format("{}: no whole checkpoint is left of {}; nothing was changed: bring a whole one back, "
+                                  "or move this directory away to start again from step 1",
+                                  store_.directory(), damaged.size()));
+  go_on_from(store_.path(step), changes);
   return true;
 }
 
-void Training::choose_beginning() {
-  bool resumed = false;
+void Training::choose_beginning(const std::vector<FieldDifference>& branch_changes) {
   if (setup_.branch_from) {
-    resumed = resume_from(*setup_.branch_from);
-  } else {
-    while (!resumed) {
-      int64_t newest = -1;
-      agreed_by(run_.comm, console_ != nullptr, [&] {
-        const std::vector<int64_t> steps = store_.steps();
-        if (!steps.empty()) newest = steps.back();
-      });
-      run_.comm.broadcast(std::as_writable_bytes(std::span(&newest, 1)), 0);
-      if (newest < 0) break;
-      resumed = resume_from(store_.path(newest));
-    }
+    agreed_by(run_.comm, console_ != nullptr, [&] { record_->begin_at(progress_.step); });
+    go_on_from(*setup_.branch_from, branch_changes);
   }
+  const bool resumed = setup_.branch_from || resume_from_newest();
   if (resumed && !setup_.branch_from && progress_.step >= run_.steps) {
     int64_t complete = record_ && path_exists(record_->directory().file("model")) ? 1 : 0;
     run_.comm.broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0);
@@ -193,7 +268,7 @@ void Training::start_ledger() {
     const double lost = record_->ledger().restart_at(progress_.step);
     if (lost > 0)
       warn(fmt::format("{:.4f} device-hours of steps after step {} were lost", lost / 3600, grouped(progress_.step)));
-    report_status("running");
+    report_status("running", spent_now());
   });
 }
 
@@ -203,25 +278,32 @@ void Training::prepare_saver() {
                        .milestone_interval = run_.config.checkpoint.milestone_interval};
   options.boxes = run_.boxes();
   if (run_.snapshot_arena) options.snapshot = plan_snapshot(*run_.snapshot_arena, options.boxes);
+  options.now = [this] { return run_.clock.now(); };
   saver_ = std::make_unique<CheckpointSaver>(store_, run_.comm, run_.stream, std::move(options));
 }
 
-// Every number and every answer that all ranks need, in one message.
-Training::Border Training::border(bool last) {
-  std::array<int64_t, kCostKinds + 3> sums{};
+// Every number and every answer that all ranks need, in one message. `save_beside`: device-seconds of a save that goes
+// on beside the next step.
+Training::Border Training::border(bool last, double save_beside) {
+  std::array<int64_t, kCostKinds + 4> sums{};
   const CostSeconds mine = run_.clock.seconds();
   for (size_t k = 0; k < kCostKinds; ++k) sums[k] = static_cast<int64_t>(mine.of[k] * 1e9);
-  int64_t &stop = sums[kCostKinds], &over = sums[kCostKinds + 1], &dislodged = sums[kCostKinds + 2];
+  int64_t &stop = sums[kCostKinds], &over = sums[kCostKinds + 1], &dislodged = sums[kCostKinds + 2],
+          &no_evaluation = sums[kCostKinds + 3];
   stop = setup_.stop != nullptr && *setup_.stop != 0 ? 1 : 0;
   if (record_) {
     if (record_->directory().stop_requested()) stop = 1;
     if (!record_->owned()) dislodged = 1;
-    const double next = budget_.step() + (evaluation_due(progress_.step + 1) ? budget_.evaluation() : 0) +
-                        kClosingSeconds * run_.comm.size();
-    if (!last && !budget_.fits(spent_now(), next)) over = 1;
+    const double spent = spent_now(), next = cost_of_next_step(progress_.step) + save_beside;
+    if (!last && !budget_.fits(spent, next)) over = 1;
+    if (!last && !budget_.fits(spent, next + budget_.evaluation())) no_evaluation = 1;
   }
   run_.comm.all_reduce(sums, ReduceOp::sum);
-  Border b{.stop = stop != 0, .over_budget = over != 0, .dislodged = dislodged != 0, .spent = {}};
+  Border b{.stop = stop != 0,
+           .over_budget = over != 0,
+           .dislodged = dislodged != 0,
+           .evaluate = no_evaluation == 0,
+           .spent = {}};
   for (size_t k = 0; k < kCostKinds; ++k) b.spent.of[k] = static_cast<double>(sums[k]) * 1e-9;
   if (b.dislodged)
     throw AgreedError(Exit::locked,
@@ -241,7 +323,7 @@ Training::Ending Training::loop() {
   while (progress_.step < run_.steps) {
     if (now.stop) return Ending::stop_asked;
     if (now.over_budget) return Ending::budget_used;
-    const double begin = run_.clock.now(), predicted = budget_.step();
+    const double begin = run_.clock.now(), predicted = budget_.expected_step();
     StepReport report;
     {
       const Charged charged(run_.clock, CostKind::compute);
@@ -249,7 +331,8 @@ Training::Ending Training::loop() {
     }
     const double seconds = run_.clock.now() - begin;
     budget_.step_took(seconds * run_.comm.size());
-    now = border(progress_.step >= run_.steps);
+    // A save that goes on, or begins now, must come to its end before the last one can begin.
+    now = border(progress_.step >= run_.steps, saver_->busy() || save_due() ? budget_.save() : 0);
     finish_report(report, seconds, now);
     if (record_) {
       record_->write(report);
@@ -263,10 +346,16 @@ Training::Ending Training::loop() {
       if (const int part = budget_.warning(spent_now()))
         warn(fmt::format("{}% of the budget is used at step {}", part, grouped(report.step)));
       // Replacing a file waits for the disk, which a short step must not.
-      if (run_.clock.now() - status_at_ >= kStatusSeconds) report_status("running");
+      if (run_.clock.now() - status_at_ >= kStatusSeconds) report_status("running", spent_now());
     }
     save_if_due();
-    if (evaluation_due(report.step) && report.step < run_.steps && !now.stop) evaluate_now();
+    if (evaluation_due(report.step) && report.step < run_.steps && !now.stop && !now.over_budget) {
+      if (now.evaluate)
+        evaluate_now();
+      else if (record_)
+        warn(fmt::format("no evaluation at step {}: what is left of the budget is kept for steps",
+                         grouped(report.step)));
+    }
   }
   return Ending::steps_done;
 }
@@ -331,11 +420,15 @@ void Training::evaluate_now() {
   if (!finite) fail_non_finite_evaluation(run_.network.table(), progress_.step, run_.params);
 }
 
+bool Training::save_due() const {
+  const int64_t interval = run_.config.checkpoint.interval;
+  return interval > 0 && progress_.step > 0 && progress_.step % interval == 0 && progress_.step < run_.steps;
+}
+
 void Training::save_if_due() {
   const Charged charged(run_.clock, CostKind::checkpoint);
   if (const std::optional<SaveResult> over = saver_->poll()) tell(*over);
-  const int64_t interval = run_.config.checkpoint.interval;
-  if (interval == 0 || progress_.step % interval != 0 || progress_.step >= run_.steps) return;
+  if (!save_due()) return;
   if (saver_->busy()) {
     if (console_ != nullptr)
       warn(fmt::format("no checkpoint of step {}: the one before it is still being written", grouped(progress_.step)));
@@ -412,7 +505,7 @@ Exit Training::end(Ending ending) {
   if (record_) {
     record_->ledger().book("end", progress_.step, tokens(), last.spent);
     record_->end(progress_.step, tokens(), state);
-    report_status(state);
+    report_status(state, spent_now());
     if (ending == Ending::stop_asked) record_->directory().remove_stop();
     record_->release(static_cast<int>(code), state);
     const std::string of = fmt::format("after step {} of {}", grouped(progress_.step), grouped(run_.steps));
@@ -456,17 +549,14 @@ void Training::record_failure(const Error& error) {
       record_->ledger().book("end", progress_.step + 1, tokens(), mine);
     });
     attempt([&] { record_->end(progress_.step, tokens(), "failed"); });
-    attempt([&] { report_status("failed"); });
+    attempt([&] { report_status("failed", spent_now()); });
     attempt([&] { record_->release(static_cast<int>(error.code()), std::string("failed: ") + error.what()); });
   }
 }
 
-void Training::report_status(const char* state) {
-  RunStatus status{.state = state,
-                   .step = progress_.step,
-                   .steps = run_.steps,
-                   .tokens = tokens(),
-                   .device_hours = spent_now() / 3600};
+void Training::report_status(const char* state, double spent) {
+  RunStatus status{
+      .state = state, .step = progress_.step, .steps = run_.steps, .tokens = tokens(), .device_hours = spent / 3600};
   if (step_seconds_ > 0 && std::string_view(state) == "running") status.eta_s = seconds_left();
   record_->status(status);
   status_at_ = run_.clock.now();

@@ -10,6 +10,7 @@
 
 #include "checkpoint/saver.hpp"
 #include "cost/budget.hpp"
+#include "parallel/agree.hpp"
 #include "trainer/assemble.hpp"
 #include "trainer/console.hpp"
 #include "trainer/record.hpp"
@@ -27,6 +28,7 @@ struct TrainingSetup {
   // What a step and a save take, in seconds, before the first was measured; nothing: from FLOPs and the measured peak,
   // and from bytes.
   std::optional<double> predicted_step_seconds = std::nullopt, predicted_save_seconds = std::nullopt;
+  std::optional<double> peak = std::nullopt;  // FLOP/s of a rank; nothing: measured at start
 };
 
 class Training {
@@ -43,21 +45,28 @@ class Training {
 
   // Where it begins.
   void check_budget_of_a_new_run();
+  bool budget_is_used_up();
   void take_directory();
-  void choose_beginning();
-  bool resume_from(const std::string& path);
+  void choose_beginning(const std::vector<FieldDifference>& branch_changes);
+  // Fills the arrays from a checkpoint; its damage is returned, the same on all ranks.
+  std::optional<AgreedError> load(const std::string& path, std::vector<FieldDifference>& changes);
+  bool resume_from_newest();
+  void go_on_from(const std::string& path, const std::vector<FieldDifference>& changes);
   void start_ledger();
   void prepare_saver();
 
   // Between two steps: what all ranks decide together.
   struct Border {
     bool stop = false, over_budget = false, dislodged = false;
-    CostSeconds spent;  // by all ranks in this attempt
+    bool evaluate = true;  // if it is due: the budget has room for it
+    CostSeconds spent;     // by all ranks in this attempt
   };
-  Border border(bool last);
+  Border border(bool last, double save_beside = 0);
   Ending loop();
   void finish_report(StepReport& report, double seconds, const Border& border);
+  double cost_of_next_step(int64_t done) const;
   bool evaluation_due(int64_t step) const;
+  bool save_due() const;
   void evaluate_now();
   void save_if_due();
   void tell(const SaveResult& result);
@@ -65,7 +74,7 @@ class Training {
   void write_model();
   Exit end(Ending ending);
   void record_failure(const Error& error);
-  void report_status(const char* state);
+  void report_status(const char* state, double spent);
 
   double spent_before() const;
   double spent_now() const;  // device-seconds of all attempts, as rank 0 knows it

