@@ -49,6 +49,12 @@ std::vector<std::byte*> plan_snapshot(Arena& arena, const std::vector<BoxData>& 
   return copies;
 }
 
+size_t checkpoint_list_bytes(size_t own, size_t all) {
+  // HDF5 keeps what it lays out in a cache of at most 32 MiB.
+  constexpr size_t kOwn = 1200, kAll = 2000, kLayout = 1000, kMostLayout = size_t{32} << 20;
+  return own * kOwn + std::min(own * kLayout, kMostLayout) + all * kAll;
+}
+
 struct CheckpointSaver::Job {
   explicit Job(const std::function<double()>& clock) : now(clock), begun(now()) {}
 

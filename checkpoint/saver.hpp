@@ -27,6 +27,11 @@ namespace tael {
 // Memory for the copy of what this rank writes; empty boxes for what is not copied.
 std::vector<std::byte*> plan_snapshot(Arena& arena, const std::vector<BoxData>& boxes);
 
+// What lists of boxes (names, shapes, sums) take of a rank's memory while a checkpoint is written or read, beside the
+// numbers: `own` boxes that this rank writes, `all` of the checkpoint. An upper bound for names of Hugging Face's
+// length, measured (tests/run/memory_test.py).
+size_t checkpoint_list_bytes(size_t own, size_t all);
+
 struct SaveResult {
   int64_t step = 0, tokens = 0;
   uint64_t bytes = 0;          // of all shards

@@ -11,25 +11,38 @@ constexpr double kDoubt = 0.25;  // of the only one that is known
 
 }  // namespace
 
-void Budget::Costs::add(double device_seconds) {
-  last_.push_back(device_seconds);
+void Budget::Costs::add(double device_seconds, double size) {
+  last_.push_back({device_seconds, size});
   if (last_.size() > kRemembered) last_.pop_front();
 }
 
-double Budget::Costs::dearest(double estimate) const { return last_.empty() ? estimate : std::ranges::max(last_); }
+double Budget::Costs::dearest(double estimate, double size) const {
+  if (last_.empty()) return estimate * size;
+  double most = 0;
+  for (const Cost& cost : last_) most = std::max(most, cost.at(size));
+  return most;
+}
 
-double Budget::Costs::at_most(double estimate) const {
-  if (last_.empty()) return estimate * (1 + kDoubt);
-  const auto [least, most] = std::ranges::minmax(last_);
+double Budget::Costs::at_most(double estimate, double size) const {
+  if (last_.empty()) return estimate * size * (1 + kDoubt);
+  double least = last_.front().at(size), most = least;
+  for (const Cost& cost : last_) {
+    least = std::min(least, cost.at(size));
+    most = std::max(most, cost.at(size));
+  }
   return most + std::max(most - least, most * kDoubt / static_cast<double>(last_.size()));
 }
 
 void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks) {
+  int64_t attempt = 0, tokens = 0;  // of the line before
   for (const LedgerLine& line : lines) {
+    const int64_t size = line.attempt == attempt ? line.tokens - tokens : 0;
+    attempt = line.attempt;
+    tokens = line.tokens;
     if (line.ranks != ranks) continue;
     const double save = line.device_seconds[CostKind::checkpoint],
                  evaluation = line.device_seconds[CostKind::evaluation];
-    if (line.kind == "step") step_took(line.sum() - save - evaluation);
+    if (line.kind == "step" && size > 0) step_took(line.sum() - save - evaluation, static_cast<double>(size));
     if (line.kind == "step" && evaluation > 0) evaluation_took(evaluation);
     if (line.kind == "end" && save > 0) save_took(save);  // the last of an attempt: all waited for it
   }

@@ -3,7 +3,7 @@
 // The rule: nothing is begun that could not be ended, and saved, inside the budget. What a thing may cost the next time
 // is what the dearest of the last twenty cost, and more: by how far the twenty lay apart, and at least by a quarter
 // while one is known, an eighth with two, an eightieth with twenty. Before the first of its kind an estimate stands for
-// one.
+// one. Steps have a size, their tokens: a larger one than those that are known is taken to cost as much more.
 #pragma once
 
 #include <cstdint>
@@ -18,22 +18,23 @@ namespace tael {
 class Budget {
  public:
   struct Estimates {
-    double step = 0, save = 0, evaluation = 0;  // device-seconds, until the first of each was measured
+    // Device-seconds, until the first of each was measured; `step` of one of size 1.
+    double step = 0, save = 0, evaluation = 0;
   };
   // `limit`: nothing means that there is no limit.
   Budget(std::optional<double> limit, const Estimates& estimates) : limit_(limit), estimates_(estimates) {}
 
   // What steps, saves and evaluations took in earlier attempts on as many ranks.
   void learn(const std::vector<LedgerLine>& lines, int64_t ranks);
-  void step_took(double device_seconds) { steps_.add(device_seconds); }
-  void save_took(double device_seconds) { saves_.add(device_seconds); }
-  void evaluation_took(double device_seconds) { evaluations_.add(device_seconds); }
+  void step_took(double device_seconds, double size = 1) { steps_.add(device_seconds, size); }
+  void save_took(double device_seconds) { saves_.add(device_seconds, 1); }
+  void evaluation_took(double device_seconds) { evaluations_.add(device_seconds, 1); }
   // What the next one is expected to cost: the dearest of the last.
-  double expected_step() const { return steps_.dearest(estimates_.step); }
+  double expected_step(double size = 1) const { return steps_.dearest(estimates_.step, size); }
   // What the next one may cost.
-  double step() const { return steps_.at_most(estimates_.step); }
-  double save() const { return saves_.at_most(estimates_.save); }
-  double evaluation() const { return evaluations_.at_most(estimates_.evaluation); }
+  double step(double size = 1) const { return steps_.at_most(estimates_.step, size); }
+  double save() const { return saves_.at_most(estimates_.save, 1); }
+  double evaluation() const { return evaluations_.at_most(estimates_.evaluation, 1); }
 
   std::optional<double> limit() const { return limit_; }
   // Whether work of `device_seconds` and a save fit into what is left after `spent`.
@@ -46,12 +47,17 @@ class Budget {
   // The last of one kind.
   class Costs {
    public:
-    void add(double device_seconds);
-    double dearest(double estimate) const;
-    double at_most(double estimate) const;
+    void add(double device_seconds, double size);
+    double dearest(double estimate, double size) const;
+    double at_most(double estimate, double size) const;
 
    private:
-    std::deque<double> last_;
+    struct Cost {
+      double device_seconds, size;
+      // Never scaled down: what does not depend on the size is not known.
+      double at(double other_size) const { return device_seconds * (other_size > size ? other_size / size : 1.0); }
+    };
+    std::deque<Cost> last_;
   };
 
   std::optional<double> limit_;

@@ -6,8 +6,7 @@
 // those with document_start[i] <= j. Numerics: blocks of keys are counted from the sequence's first position, so a
 // row's bits depend on its keys only: not on other rows, other sequences, threads. log-sum-exp kept per row and head
 // for backward. Every position sees at least itself. A head's block of queries and keys must fit a thread's workspace
-// (base/thread_pool.hpp): nope + rope + value up to about 2000. Source: arXiv 2205.14135; DeepSeek-V2 report
-// section 2.1.
+// (attention_workspace_bytes). Source: arXiv 2205.14135; DeepSeek-V2 report section 2.1.
 //
 // Backward: dq, and dkv with the values' and the nope keys' gradients, are per head. dk_rope is a sum over heads, which
 // tensor parallelism splits: P pieces of consecutive heads (piece_begin), one chain in head order each, joined by the
@@ -50,6 +49,9 @@ struct AttentionScratch {
   int64_t rows, cols;
 };
 AttentionScratch attention_backward_scratch(int64_t rows, const AttentionShape& shape);
+
+// Of a thread's workspace (ThreadPool::kWorkspaceBytes), by the direction that takes more.
+int64_t attention_workspace_bytes(const AttentionShape& shape);
 
 void attention_forward(const Stream& stream, const AttentionForward<float>& args);
 void attention_backward(const Stream& stream, const AttentionBackward<float>& args);

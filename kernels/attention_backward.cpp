@@ -208,5 +208,9 @@ AttentionScratch attention_backward_scratch(int64_t rows, const AttentionShape& 
   return {rows, shape.heads * shape.rope};
 }
 
+int64_t attention_workspace_bytes(const AttentionShape& shape) {
+  return portable::BackwardSpace(nullptr, shape).bytes;  // it has all that forward has, and more
+}
+
 }  // namespace tael
 #endif

@@ -138,5 +138,9 @@ LatentAttentionScratch latent_attention_scratch(int64_t rows, int64_t positions,
   return {portable::panels_of(shape.heads) * portable::segments_of(positions), portable::Partial::floats(shape.latent)};
 }
 
+int64_t latent_attention_workspace_bytes(const LatentAttentionShape& shape) {
+  return portable::Space(nullptr, shape).bytes;
+}
+
 }  // namespace tael
 #endif

@@ -34,6 +34,8 @@ struct LatentAttentionScratch {
 };
 LatentAttentionScratch latent_attention_scratch(int64_t rows, int64_t positions, const LatentAttentionShape& shape);
 
+int64_t latent_attention_workspace_bytes(const LatentAttentionShape& shape);  // must fit a thread's workspace
+
 void latent_attention(const Stream& stream, const LatentAttention<float>& args);
 
 }  // namespace tael

@@ -2,6 +2,10 @@
 
 #include "kernels/rows.hpp"
 
+namespace tael {
+void check_route_workspace(int64_t experts, int64_t top_k);  // compiled once, unlike everything else here
+}
+
 namespace tael::TAEL_ISA {
 namespace {
 
@@ -129,6 +133,7 @@ void route_row(const RouteForward<float>& args, int64_t t, Cut cut) {
 
 void route_forward(const Stream& stream, const RouteForward<float>& args) {
   const int64_t experts = args.logit_TE.cols();
+  check_route_workspace(experts, args.options.top_k);
   for_row_blocks(stream, args.logit_TE.rows(), 16 * experts, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t t = begin; t < end; ++t) route_row(args, t, Cut{stream.pool().workspace(thread)});
   });
@@ -175,6 +180,7 @@ void route_backward(const Stream& stream, const RouteBackward<float>& args) {
 
 void balance_forward(const Stream& stream, const BalanceForward<float>& args) {
   const int64_t experts = args.score_TE.cols(), length = args.sequence_length, top_k = args.top_k;
+  check_route_workspace(experts, top_k);
   const double share = static_cast<double>(experts) / (static_cast<double>(top_k) * static_cast<double>(length));
   stream.pool().parallel_for(args.loss_B.size(), [&](int64_t b, int thread) {
     Cut cut{stream.pool().workspace(thread)};
@@ -237,6 +243,20 @@ void balance_backward(const Stream& stream, const BalanceBackward<float>& args) 
 }
 
 }  // namespace tael::TAEL_ISA
+
+#ifdef TAEL_ISA_PORTABLE
+namespace tael {
+
+// balance_forward: 16 bytes an expert and 8 a choice, every array on a border of 64. route_forward takes less.
+int64_t route_workspace_bytes(int64_t experts, int64_t top_k) { return 16 * experts + 8 * top_k + 5 * 64; }
+
+void check_route_workspace(int64_t experts, int64_t top_k) {
+  CHECK(route_workspace_bytes(experts, top_k) <= static_cast<int64_t>(ThreadPool::kWorkspaceBytes), "{} experts",
+        experts);
+}
+
+}  // namespace tael
+#endif
 
 TAEL_KERNEL(route_forward, RouteForward<float>)
 TAEL_KERNEL(route_backward, RouteBackward<float>)

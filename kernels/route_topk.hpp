@@ -69,6 +69,9 @@ struct BalanceBackward {  // dlogit += coefficient * d(sum f P)/dlogit, for each
   double coefficient = 0.0;  // alpha / sequences of the global batch
 };
 
+// Of a thread's workspace, by the function that takes the most; must be at most ThreadPool::kWorkspaceBytes.
+int64_t route_workspace_bytes(int64_t experts, int64_t top_k);
+
 void route_forward(const Stream& stream, const RouteForward<float>& args);
 void route_backward(const Stream& stream, const RouteBackward<float>& args);
 void balance_forward(const Stream& stream, const BalanceForward<float>& args);

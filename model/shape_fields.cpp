@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <array>
 
+#include "base/thread_pool.hpp"
+#include "kernels/attention.hpp"
+#include "kernels/latent_attention.hpp"
+#include "kernels/route_topk.hpp"
 #include "model/param_table.hpp"
 
 namespace tael {
@@ -290,6 +294,7 @@ class ShapeCheck {
     attention();
     experts();
     mtp();
+    workspaces();
     sizes();
   }
 
@@ -395,6 +400,39 @@ class ShapeCheck {
              per_layer, kMostTensors);
     }
     count_parameters(s_);  // fails when the sizes overflow
+  }
+
+  int64_t most_experts(int64_t bytes) const {
+    int64_t fits = 0, not_fits = s_.n_routed_experts;
+    while (not_fits - fits > 1) {
+      const int64_t middle = fits + (not_fits - fits) / 2;
+      (route_workspace_bytes(middle, s_.num_experts_per_tok) <= bytes ? fits : not_fits) = middle;
+    }
+    return fits;
+  }
+
+  // A kernel works in a thread's workspace, and what does not fit it cannot be computed.
+  void workspaces() const {
+    constexpr int64_t kBytes = static_cast<int64_t>(ThreadPool::kWorkspaceBytes);
+    const int64_t heads = attention_workspace_bytes({.heads = s_.num_attention_heads,
+                                                     .nope = s_.qk_nope_head_dim,
+                                                     .rope = s_.qk_rope_head_dim,
+                                                     .value = s_.v_head_dim});
+    if (heads > kBytes) {
+      const std::string_view widest = s_.v_head_dim > std::max(s_.qk_nope_head_dim, s_.qk_rope_head_dim) ? "v_head_dim"
+                                      : s_.qk_rope_head_dim > s_.qk_nope_head_dim ? "qk_rope_head_dim"
+                                                                                  : "qk_nope_head_dim";
+      refuse(widest, "heads of {} + {} numbers and values of {} are too wide: attention takes some 2000 together",
+             s_.qk_nope_head_dim, s_.qk_rope_head_dim, s_.v_head_dim);
+    }
+    const LatentAttentionShape latent{
+        .heads = s_.num_attention_heads, .latent = s_.kv_lora_rank, .rope = s_.qk_rope_head_dim};
+    if (latent_attention_workspace_bytes(latent) > kBytes)
+      refuse("kv_lora_rank", "{} is too wide: attention takes some 20,000", s_.kv_lora_rank);
+    if (s_.n_routed_experts > 0 && route_workspace_bytes(s_.n_routed_experts, s_.num_experts_per_tok) > kBytes) {
+      refuse("n_routed_experts", "{} experts with {} for a token are more than the gate takes; at most {}",
+             s_.n_routed_experts, s_.num_experts_per_tok, most_experts(kBytes));
+    }
   }
 
   void mtp() const {

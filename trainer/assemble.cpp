@@ -138,6 +138,10 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
       plan_snapshot(copies, boxes());
       snapshot_bytes = copies.used();
     }
+    const ParamTable& table = network.table();
+    list_bytes = checkpoint_list_bytes(boxes().size(), 3 * table.params.size() + table.gate_biases.size());
+    if (!valid_shards.empty())
+      evaluation_bytes = evaluation_buffer_bytes(division.micro_batch, config.training.seq_length, comm.size());
     baseline_bytes = resident_bytes();
     require_memory(reserved_bytes(), comm.local_size(), "the run",
                    "a smaller model, training.micro_batch_size or parallelism.reduction_lanes needs less", node_bytes);
@@ -171,7 +175,8 @@ LoaderShape Run::loader_shape() const {
 
 size_t Run::expected_bytes() const {
   const size_t workspaces = static_cast<size_t>(execution.threads) * ThreadPool::kWorkspaceBytes;
-  return baseline_bytes + memory_plan.total() + batch_bytes + snapshot_bytes + workspaces;
+  return baseline_bytes + memory_plan.total() + batch_bytes + evaluation_bytes + snapshot_bytes + list_bytes +
+         workspaces;
 }
 
 std::vector<std::pair<std::string, size_t>> Run::memory_by_kind() const {
@@ -182,9 +187,9 @@ std::vector<std::pair<std::string, size_t>> Run::memory_by_kind() const {
           {"activations", m.activations},
           {"scratch", m.scratch},
           {"communication", m.communication},
-          {"batches", batch_bytes},
-          {"snapshot", snapshot_bytes},
-          {"program", expected_bytes() - m.total() - batch_bytes - snapshot_bytes},
+          {"batches", batch_bytes + evaluation_bytes},
+          {"checkpoints", snapshot_bytes + list_bytes},
+          {"program", expected_bytes() - m.total() - batch_bytes - evaluation_bytes - snapshot_bytes - list_bytes},
           {"expected", expected_bytes()},
           {"at_most", reserved_bytes()}};
 }

@@ -73,9 +73,11 @@ struct Run {
 
   // Memory, by lifetime; sizes are those of `memory_plan`.
   MemoryPlan memory_plan;
-  size_t batch_bytes = 0;     // loader and step buffers
-  size_t snapshot_bytes = 0;  // the copy from which a checkpoint is written while steps go on
-  size_t baseline_bytes = 0;  // resident before any of it was allocated
+  size_t batch_bytes = 0;       // loader and step buffers
+  size_t evaluation_bytes = 0;  // evaluation's own buffers
+  size_t list_bytes = 0;        // names, shapes and sums of a checkpoint's tensors, while it is written or read
+  size_t snapshot_bytes = 0;    // the copy from which a checkpoint is written while steps go on
+  size_t baseline_bytes = 0;    // resident before any of it was allocated
   std::unique_ptr<Arena> weights_arena, gradients_arena, optimizer_arena, saved_arena, scratch_arena, wire_arena,
       batch_arena, snapshot_arena;
   Vec<float> params, biases;

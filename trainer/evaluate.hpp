@@ -37,6 +37,9 @@ struct EvalResult {
 // Error(bad_data) where `shards` hold no token to predict.
 void require_targets(std::span<const TokenShard> shards);
 
+// What evaluate() takes of a rank's memory beside the network's arenas, at most.
+size_t evaluation_buffer_bytes(int64_t batch, int64_t seq_length, int ranks);
+
 // Collective: ranks share the windows. The sum has one order, whatever the number of ranks and `batch`.
 // REQUIRES a target in the shards (require_targets).
 EvalResult evaluate(Comm& comm, const Evaluation& evaluation);

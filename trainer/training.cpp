@@ -38,7 +38,7 @@ std::optional<double> limit_of(const Config& config) {
   return std::nullopt;
 }
 
-// Device-seconds of a step, a save and an evaluation, before any of them was measured.
+// Device-seconds of a token's share of a step, a save and an evaluation, before any of them was measured.
 Budget::Estimates estimates(const Run& run, double peak, const TrainingSetup& setup) {
   const Config& c = run.config;
   const double flops = training_flops_per_token(c.model.shape, c.training.seq_length), ranks = run.comm.size();
@@ -49,7 +49,7 @@ Budget::Estimates estimates(const Run& run, double peak, const TrainingSetup& se
   const double token_seconds = setup.predicted_step_seconds ? *setup.predicted_step_seconds * ranks / step_tokens
                                                             : predicted_step_seconds(flops, peak);
   const double bytes = 3.0 * static_cast<double>(run.network.table().size()) * sizeof(float);
-  return {.step = token_seconds * step_tokens,
+  return {.step = token_seconds,
           .save = ranks * setup.predicted_save_seconds.value_or(0.05 + bytes / kAssumedFileRate),
           .evaluation = token_seconds * valid_tokens / 3};
 }
@@ -61,6 +61,7 @@ Training::Training(Run& run, const TrainingSetup& setup, Console* console)
       setup_(setup),
       console_(console),
       store_(run.config.run.dir + "/checkpoints"),
+      all_tokens_(tokens_of_steps(run.config.training.global_batch_size, run.config.training.seq_length, run.steps)),
       budget_(limit_of(run.config), {}) {}
 
 Exit Training::operator()() {
@@ -93,11 +94,17 @@ double Training::spent_before() const { return record_ ? record_->ledger().befor
 
 double Training::spent_now() const { return spent_before() + run_.comm.size() * (run_.clock.now() - began_); }
 
-// Device-seconds that a step after `done` steps may take, with all that must follow it before the attempt can end, but
-// for its checkpoint.
-double Training::cost_of_next_step(int64_t done) const {
+// Tokens of the step that begins after `tokens`.
+double Training::step_tokens(int64_t tokens) const {
+  const TrainingOptions& t = run_.config.training;
+  return static_cast<double>(t.global_batch_size.at(tokens) * t.seq_length);
+}
+
+// Device-seconds that a step after `done` steps and `tokens` tokens may take, with all that must follow it before the
+// attempt can end, but for its checkpoint.
+double Training::cost_of_next_step(int64_t done, int64_t tokens) const {
   const double ranks = run_.comm.size();
-  double cost = budget_.step() + kClosingSeconds * ranks;
+  double cost = budget_.step(step_tokens(tokens)) + kClosingSeconds * ranks;
   if (done + 1 < run_.steps) return cost;
   if (!run_.valid_shards.empty()) cost += budget_.evaluation();
   // The final weights are a third of a checkpoint, and rank 0 alone writes them.
@@ -106,7 +113,7 @@ double Training::cost_of_next_step(int64_t done) const {
 
 void Training::check_budget_of_a_new_run() {
   if (!budget_.limit()) return;
-  const double needed = spent_now() + cost_of_next_step(0) + budget_.save();
+  const double needed = spent_now() + cost_of_next_step(0, 0) + budget_.save();
   if (needed <= *budget_.limit()) return;
   const bool money = run_.config.budget.money.has_value();
   const double unit = money ? run_.config.cluster.price_per_device_hour->amount / 3600 : 1.0 / 3600;
@@ -124,9 +131,10 @@ bool Training::budget_is_used_up() {
     if (!budget_.limit() || !setup_.in_existing_run) return;
     const std::optional<RunState> newest = store_.newest_state();
     if (newest && newest->step >= run_.steps) return;  // it has nothing more to do
-    const double needed = spent_now() +
-                          (newest ? budget_.save() + cost_of_next_step(newest->step) : cost_of_next_step(0)) +
-                          budget_.save();
+    const double needed =
+        spent_now() +
+        (newest ? budget_.save() + cost_of_next_step(newest->step, newest->tokens) : cost_of_next_step(0, 0)) +
+        budget_.save();
     if (needed <= *budget_.limit()) return;
     found = {1, newest ? newest->step : -1, newest ? newest->samples : 0};
   });
@@ -294,7 +302,7 @@ Training::Border Training::border(bool last, double save_beside) {
   if (record_) {
     if (record_->directory().stop_requested()) stop = 1;
     if (!record_->owned()) dislodged = 1;
-    const double spent = spent_now(), next = cost_of_next_step(progress_.step) + save_beside;
+    const double spent = spent_now(), next = cost_of_next_step(progress_.step, tokens()) + save_beside;
     if (!last && !budget_.fits(spent, next)) over = 1;
     if (!last && !budget_.fits(spent, next + budget_.evaluation())) no_evaluation = 1;
   }
@@ -323,17 +331,17 @@ Training::Ending Training::loop() {
   while (progress_.step < run_.steps) {
     if (now.stop) return Ending::stop_asked;
     if (now.over_budget) return Ending::budget_used;
-    const double begin = run_.clock.now(), predicted = budget_.expected_step();
+    const double size = step_tokens(tokens()), begin = run_.clock.now(), predicted = budget_.expected_step(size);
     StepReport report;
     {
       const Charged charged(run_.clock, CostKind::compute);
       report = train_step(run_, progress_);
     }
     const double seconds = run_.clock.now() - begin;
-    budget_.step_took(seconds * run_.comm.size());
+    budget_.step_took(seconds * run_.comm.size(), size);
     // A save that goes on, or begins now, must come to its end before the last one can begin.
     now = border(progress_.step >= run_.steps, saver_->busy() || save_due() ? budget_.save() : 0);
-    finish_report(report, seconds, now);
+    finish_report(report, size, seconds, now);
     if (record_) {
       record_->write(report);
       if (run_.network.table().moe_layers > 0 && ExpertLoadFile::due(report.step, run_.steps)) {
@@ -360,12 +368,11 @@ Training::Ending Training::loop() {
   return Ending::steps_done;
 }
 
-void Training::finish_report(StepReport& report, double seconds, const Border& border) {
+void Training::finish_report(StepReport& report, double tokens, double seconds, const Border& border) {
   const double ranks = run_.comm.size();
   const Config& config = run_.config;
-  const double tokens =
-      static_cast<double>(config.training.global_batch_size.at(report.tokens - 1) * config.training.seq_length);
-  step_seconds_ = step_seconds_ == 0 ? seconds : 0.9 * step_seconds_ + 0.1 * seconds;
+  const double pace = seconds / tokens;
+  token_seconds_ = token_seconds_ == 0 ? pace : 0.9 * token_seconds_ + 0.1 * pace;
   report.step_ms = seconds * 1e3;
   report.tokens_per_s = tokens / seconds;
   report.tokens_per_s_per_rank = report.tokens_per_s / ranks;
@@ -557,7 +564,7 @@ void Training::record_failure(const Error& error) {
 void Training::report_status(const char* state, double spent) {
   RunStatus status{
       .state = state, .step = progress_.step, .steps = run_.steps, .tokens = tokens(), .device_hours = spent / 3600};
-  if (step_seconds_ > 0 && std::string_view(state) == "running") status.eta_s = seconds_left();
+  if (token_seconds_ > 0 && std::string_view(state) == "running") status.eta_s = seconds_left();
   record_->status(status);
   status_at_ = run_.clock.now();
 }

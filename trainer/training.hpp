@@ -63,8 +63,10 @@ class Training {
   };
   Border border(bool last, double save_beside = 0);
   Ending loop();
-  void finish_report(StepReport& report, double seconds, const Border& border);
-  double cost_of_next_step(int64_t done) const;
+  // `tokens` and `seconds` of the step.
+  void finish_report(StepReport& report, double tokens, double seconds, const Border& border);
+  double step_tokens(int64_t tokens) const;
+  double cost_of_next_step(int64_t done, int64_t tokens) const;
   bool evaluation_due(int64_t step) const;
   bool save_due() const;
   void evaluate_now();
@@ -78,7 +80,7 @@ class Training {
 
   double spent_before() const;
   double spent_now() const;  // device-seconds of all attempts, as rank 0 knows it
-  double seconds_left() const { return step_seconds_ * static_cast<double>(run_.steps - progress_.step); }
+  double seconds_left() const { return token_seconds_ * static_cast<double>(all_tokens_ - tokens()); }
   int64_t tokens() const { return progress_.tokens(run_.config); }
   void say(std::string_view name, const std::string& text) const {
     if (console_ != nullptr) console_->fact(name, text);
@@ -91,12 +93,13 @@ class Training {
   std::optional<Record> record_;
   std::unique_ptr<CheckpointSaver> saver_;
   CheckpointStore store_;
+  const int64_t all_tokens_;  // of the whole run
   Budget budget_;
   Progress progress_;
   int64_t attempt_ = 0;
   double began_ = 0;              // of the earliest rank, on this rank's clock
   double peak_ = 0;               // FLOP/s of a rank
-  double step_seconds_ = 0;       // smoothed
+  double token_seconds_ = 0;      // of a token in a step, lately
   bool complete_before_ = false;  // all steps were done, and the model written, when it was started
   bool peak_doubted_ = false;
   int64_t saved_step_ = -1;  // of the newest checkpoint

@@ -24,6 +24,44 @@ TEST(Budget, TakesTheDearestOfTheLastAndWhatTheyLieApart) {
   EXPECT_EQ(budget.save(), 13);
 }
 
+TEST(Budget, ALargerStepIsTakenToCostAsMuchMore) {
+  Budget budget(1000.0, {.step = 0.5, .save = 0, .evaluation = 0});
+  EXPECT_EQ(budget.expected_step(16), 8);
+  for (int i = 0; i < 20; ++i) budget.step_took(2, 4);
+  EXPECT_EQ(budget.expected_step(4), 2);
+  EXPECT_EQ(budget.expected_step(64), 32);
+  EXPECT_EQ(budget.step(64), 32 * 1.0125);
+  EXPECT_EQ(budget.expected_step(1), 2) << "what does not depend on the size is not known";
+  // Steps of both sizes: each says what it can of the next.
+  budget.step_took(20, 64);
+  EXPECT_EQ(budget.expected_step(64), 32);
+  for (int i = 0; i < 20; ++i) budget.step_took(20, 64);
+  EXPECT_EQ(budget.expected_step(64), 20);
+  EXPECT_EQ(budget.expected_step(4), 20);
+}
+
+TEST(Budget, LearnsTheSizesOfSteps) {
+  const auto line = [](int64_t attempt, const char* kind, int64_t tokens, double seconds) {
+    LedgerLine l{.time = {},
+                 .attempt = attempt,
+                 .step = 1,
+                 .tokens = tokens,
+                 .kind = kind,
+                 .ranks = 2,
+                 .wall_seconds = 0,
+                 .device_seconds = {},
+                 .unaccounted_seconds = 0,
+                 .predicted_seconds = {}};
+    l.device_seconds[CostKind::compute] = seconds;
+    return l;
+  };
+  Budget budget(1000.0, {});
+  budget.learn({line(1, "start", 0, 9), line(1, "step", 100, 5), line(2, "start", 100, 9), line(2, "step", 300, 6)}, 2);
+  EXPECT_EQ(budget.expected_step(100), 6);
+  EXPECT_EQ(budget.expected_step(200), 10);
+  EXPECT_EQ(budget.expected_step(400), 20);
+}
+
 TEST(Budget, FitsWithItsSaveOrNotAtAll) {
   const Budget budget(100, {.step = 8, .save = 4, .evaluation = 0});
   EXPECT_TRUE(budget.fits(85, 10));

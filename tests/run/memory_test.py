@@ -42,7 +42,19 @@ class Memory(ProgramTest):
 
     def test_nothing_on_the_way_to_the_end_takes_more(self):
         # Evaluation and the final weights included: what the system says of the process when it has ended.
-        directory, words = self.train_words([*LARGE, "data.valid=[valid.h5]", "parallelism.reduction=fast"])
+        self.check_whole_life([*LARGE, "data.valid=[valid.h5]", "parallelism.reduction=fast"])
+
+    def test_many_tensors_and_many_windows(self):
+        # 7,500 tensors of a few bytes: what a checkpoint says of them is more than all numbers. Held-out windows of two
+        # tokens: what is kept of each must not grow with them.
+        tiny = ["model.hidden_size=32", "model.moe_intermediate_size=8", "model.num_hidden_layers=2", "training.train_steps=2",
+                "model.num_nextn_predict_layers=0", "metrics.tensorboard=false"]
+        self.check_whole_life([*tiny, "model.n_routed_experts=2500", "model.n_group=1", "model.topk_group=1", "data.valid=[]"])
+        self.check_whole_life([*tiny, "training.seq_length=2"])
+
+    def check_whole_life(self, changes):
+        """At its largest, as the system saw the process until it had ended."""
+        directory, words = self.train_words(changes)
         with open(self.fresh(".err"), "w+") as err:
             child = subprocess.Popen(self.words(words), cwd=self.folder, env=self.environment(), stderr=err)
             _, status, usage = os.wait4(child.pid, 0)

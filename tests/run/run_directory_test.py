@@ -132,6 +132,16 @@ class RunDirectory(ProgramTest):
             self.assertAlmostEqual(line["valid/ppl"], math.exp(line["valid/loss"]))
         self.assertEqual(run.metrics("end")[0]["state"], "done")
 
+    def test_rates_are_of_the_steps_own_tokens(self):
+        for size in ("[[0, 4], [300, 16]]", "{start: 4, end: 16, over: 700, increment: 4}"):
+            run, before = self.train(changes=[f"training.global_batch_size={size}", "training.train_steps=6"]), 0
+            sizes = []
+            for line in run.metrics("step"):
+                sizes.append((line["tokens"] - before) // 32)
+                self.assertAlmostEqual(line["perf/tokens_per_s"] * line["perf/step_ms"] / 1e3, line["tokens"] - before, delta=1e-6)
+                before = line["tokens"]
+            self.assertEqual((sizes[0], sizes[-1]), (4, 16))
+
     def test_fields_of_parts_that_a_model_lacks_are_absent(self):
         dense = self.train(changes=["model.num_nextn_predict_layers=0", "model.n_routed_experts=null", "data.valid=[]",
                                     "model.first_k_dense_replace=2", "metrics.tensorboard=false"])

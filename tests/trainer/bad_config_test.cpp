@@ -148,6 +148,14 @@ TEST(BadConfig, ModelsThatCannotBe) {
        "78: command line: model.num_experts_per_tok: 17 of 16 experts (n_routed_experts); at most all of them"},
       {"model.qk_rope_head_dim=15",
        "78: command line: model.qk_rope_head_dim: 15 is odd; rotation takes pairs, so the nearest that fits is 16"},
+      {"model.qk_nope_head_dim=3000",
+       "78: command line: model.qk_nope_head_dim: heads of 3000 + 16 numbers and values of 32 are too wide: attention "
+       "takes some 2000 together"},
+      {"model.kv_lora_rank=60000",
+       "78: command line: model.kv_lora_rank: 60000 is too wide: attention takes some 20,000"},
+      {"model.n_routed_experts=350000",
+       "78: command line: model.n_routed_experts: 350000 experts with 4 for a token are more than the gate takes; at "
+       "most 262122"},
       {"model.num_key_value_heads=2",
        "78: command line: model.num_key_value_heads: 2 differs from num_attention_heads 4; MLA has one key per head, "
        "so "
