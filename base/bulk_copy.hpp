@@ -1,6 +1,6 @@
-// Copies of more than the caches hold. The bytes go past them: a store that first reads the line it overwrites moves half
-// as much again through memory, and memcpy avoids that only for single blocks of hundreds of megabytes (measured on an
-// AMD EPYC with glibc 2.36: 1 GB in pieces of 1 MiB took 0.21 s by memcpy, 0.11 s so).
+// Copies of more than the caches hold. The bytes go past them: a store that first reads the line it overwrites moves
+// half as much again through memory, and memcpy avoids that only for single blocks of hundreds of megabytes (measured
+// on an AMD EPYC with glibc 2.36: 1 GB in pieces of 1 MiB took 0.21 s by memcpy, 0.11 s so).
 #pragma once
 
 #include <cstddef>
