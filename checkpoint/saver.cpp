@@ -2,9 +2,9 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstring>
 #include <thread>
 
+#include "base/bulk_copy.hpp"
 #include "parallel/agree.hpp"
 
 namespace tael {
@@ -37,7 +37,7 @@ void copy(const Stream& stream, const std::vector<BoxData>& boxes, const std::ve
   stream.synchronize();
   stream.pool().parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t task, int) {
     const Piece& piece = pieces[static_cast<size_t>(task)];
-    std::memcpy(piece.to, piece.from, piece.bytes);
+    bulk_copy(piece.to, piece.from, piece.bytes);
   });
 }
 

@@ -63,14 +63,14 @@ class DiskTest(ProgramTest):
         filler = disk / "filler"
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
         with open(filler, "wb", buffering=0) as file:
-            if leave > 0:
-                os.posix_fallocate(file.fileno(), 0, max(1, free - leave))
-            else:  # in small pieces: a run may be writing meanwhile
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                except OSError as error:
-                    self.assertEqual(error.errno, errno.ENOSPC)
+            # All at once: a run may be writing meanwhile, and must not get to take the room itself.
+            os.posix_fallocate(file.fileno(), 0, max(1, free - (leave or MB)))
+            try:
+                file.seek(0, os.SEEK_END)
+                while leave == 0:
+                    file.write(bytes(4096))
+            except OSError as error:
+                self.assertEqual(error.errno, errno.ENOSPC)
         return filler
 
     def start_long(self, words, ranks, *changes):
