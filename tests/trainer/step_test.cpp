@@ -10,6 +10,7 @@
 #include <limits>
 #include <set>
 
+#include "tests/data/shard_fixture.hpp"
 #include "tests/harness/random.hpp"
 #include "tests/harness/tolerance.hpp"
 #include "tests/harness/training.hpp"
@@ -104,6 +105,23 @@ TEST_F(Step, TheMtpLossIsTheMeanOverDepths) {
     EXPECT_NEAR(trained.steps[0].loss, target, 0.03);
     EXPECT_NEAR(trained.steps[0].mtp_loss.value(), target * share, 0.03) << depth;
   }
+}
+
+// Token 7 ends a document, and stands inside some of the sequences. Each is masked by its own tokens, whichever
+// micro-batch it is in.
+TEST_F(Step, EverySequenceHasTheDocumentsOfItsOwnTokens) {
+  const std::string shard = directory_.at("documents.h5");
+  write_number_shard(shard, Random(3).integers(2000, 37), 37, 7);
+  const std::string yaml = fmt::format("{}data: {{train: [{}], shuffle: false}}\n", kModel, shard);
+  const auto trained = [&](const char* mask, int micro_batch) {
+    return testing::train(
+        yaml, 1,
+        {fmt::format("data.document_mask={}", mask), fmt::format("training.micro_batch_size={}", micro_batch)});
+  };
+  const Trained whole = trained("true", 4);
+  EXPECT_TRUE(same_bits(trained("true", 1).params, whole.params));
+  EXPECT_TRUE(same_bits(trained("true", 2).params, whole.params));
+  EXPECT_FALSE(same_bits(trained("false", 4).params, whole.params));
 }
 
 // The largest count of any expert over the mean of its layer, less one, of the layer where that is largest.
