@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -80,11 +81,63 @@ void check_text(std::string_view text, const std::shared_ptr<const std::string>&
   }
 }
 
+// JSON writes a character beyond U+FFFF as a pair of escapes, \ud83d\ude00, which yaml-cpp refuses. Only in a
+// double-quoted scalar do they mean that, and only the parser knows where those are. So it gets each pair with its
+// backslashes marked by a byte that no text holds (check_text) and that it takes for a letter: lines and columns stay,
+// and the scalars that come out say what each marked pair means.
+constexpr char kMarkedBackslash = '\x01';
+constexpr size_t kPairBytes = 12;
+
+// The code point of the pair of escapes at `at`, whose backslashes are written as `backslash`; 0: there is none.
+uint32_t surrogate_pair(std::string_view text, size_t at, char backslash) {
+  if (at + kPairBytes > text.size()) return 0;
+  uint32_t halves[2] = {};
+  for (int h = 0; h < 2; ++h) {
+    const char* escape = text.data() + at + 6 * static_cast<size_t>(h);
+    if (escape[0] != backslash || escape[1] != 'u') return 0;
+    const auto [end, error] = std::from_chars(escape + 2, escape + 6, halves[h], 16);
+    if (error != std::errc() || end != escape + 6) return 0;
+  }
+  if (halves[0] < 0xd800 || halves[0] > 0xdbff || halves[1] < 0xdc00 || halves[1] > 0xdfff) return 0;
+  return 0x10000 + ((halves[0] - 0xd800) << 10) + (halves[1] - 0xdc00);
+}
+
+std::string mark_surrogate_pairs(std::string text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\') continue;
+    if (surrogate_pair(text, i, '\\') != 0) {
+      text[i] = text[i + 6] = kMarkedBackslash;
+      i += kPairBytes - 1;
+    } else {
+      ++i;  // what it escapes, perhaps a backslash
+    }
+  }
+  return text;
+}
+
+// The marked pairs of a scalar as the characters that they mean, or, not `escaped`, as they stand in the file.
+std::string unmark_surrogate_pairs(std::string_view text, bool escaped) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const uint32_t c = escaped ? surrogate_pair(text, i, kMarkedBackslash) : 0;
+    if (c == 0) {
+      out += text[i] == kMarkedBackslash ? '\\' : text[i];
+      continue;
+    }
+    const auto tail = [&](int shift) { return static_cast<char>(0x80u | ((c >> shift) & 0x3fu)); };
+    out += {static_cast<char>(0xf0u | c >> 18), tail(12), tail(6), tail(0)};
+    i += kPairBytes - 1;
+  }
+  return out;
+}
+
 // Builds the tree from the parser's events, so that nothing is lost that a finished yaml-cpp node no longer tells:
 // duplicate keys, quotes, anchors. An alias is refused when it is met, so the walk is as long as the text.
 class TreeBuilder : public YAML::EventHandler {
  public:
-  explicit TreeBuilder(std::shared_ptr<const std::string> source) : source_(std::move(source)) {}
+  // `text` is what the parser reads.
+  TreeBuilder(std::shared_ptr<const std::string> source, std::string_view text)
+      : source_(std::move(source)), text_(text) {}
 
   ConfigNode take() { return std::move(root_); }
   const ConfigNode* inside() const { return open_.empty() ? nullptr : &open_.back(); }
@@ -99,6 +152,8 @@ class TreeBuilder : public YAML::EventHandler {
     ConfigNode node = start(mark, tag, ConfigNode::Kind::scalar);
     node.scalar = value;
     node.quoted = tag == "!";
+    if (value.find(kMarkedBackslash) != std::string::npos)
+      node.scalar = unmark_surrogate_pairs(value, first_of(mark) == '"');
     add(std::move(node));
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
@@ -167,7 +222,17 @@ class TreeBuilder : public YAML::EventHandler {
     map.keys.push_back(std::move(key));
   }
 
+  // The first character of the scalar that begins at the mark, behind a tag "!" and comments.
+  char first_of(const YAML::Mark& mark) const {
+    const size_t order_mark = text_.starts_with("\xef\xbb\xbf") ? 3 : 0;  // which the parser does not count
+    size_t at = static_cast<size_t>(mark.pos) + order_mark;
+    if (at < text_.size() && text_[at] == '!') at = text_.find_first_not_of(" \t\r\n", at + 1);
+    while (at < text_.size() && text_[at] == '#') at = text_.find_first_not_of(" \t\r\n", text_.find('\n', at));
+    return at < text_.size() ? text_[at] : '\0';
+  }
+
   std::shared_ptr<const std::string> source_;
+  std::string_view text_;
   std::vector<ConfigNode> open_;
   std::vector<std::unordered_map<std::string, size_t>> key_places_;  // of each open map: where a key stands in it
   ConfigNode root_;
@@ -179,8 +244,9 @@ class TreeBuilder : public YAML::EventHandler {
 ConfigNode parse_yaml(std::string_view text, const std::string& source_name) {
   const auto source = std::make_shared<const std::string>(source_name);
   check_text(text, source);
-  std::istringstream in{std::string(text)};
-  TreeBuilder builder(source);
+  const std::string marked = mark_surrogate_pairs(std::string(text));
+  std::istringstream in{marked};
+  TreeBuilder builder(source, marked);
   try {
     YAML::Parser parser(in);
     if (!parser.HandleNextDocument(builder)) {
@@ -189,7 +255,7 @@ ConfigNode parse_yaml(std::string_view text, const std::string& source_name) {
       return empty;
     }
     ConfigNode root = builder.take();
-    TreeBuilder second(source);
+    TreeBuilder second(source, marked);
     if (parser.HandleNextDocument(second)) {
       fail_at(second.take().origin, "a second document; a configuration is one");
     }

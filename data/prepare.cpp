@@ -226,7 +226,9 @@ class Preparation {
 
   // The only document: its end goes to the held-out shard.
   void emit_split(const Seen& seen) {
-    uint64_t cut = static_cast<uint64_t>(static_cast<double>(seen.bytes) * (1.0 - options_.valid_fraction));
+    // Of the held-out part, not of the rest: 1 - 0.9 is a little less than 0.1.
+    uint64_t cut =
+        seen.bytes - static_cast<uint64_t>(std::llround(options_.valid_fraction * static_cast<double>(seen.bytes)));
     if (cut == 0) return;  // finish() says that nothing is left to train on
     bool inside = true;
     uint64_t done = 0;

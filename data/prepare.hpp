@@ -1,6 +1,7 @@
 // `tael data prepare`: text, directories and JSONL become token shards; `tael data import nanogpt`: bare tokens do.
 //
-// Text streams through: memory does not grow with a file, except by the longest JSONL line and 8 bytes a document.
+// Text streams through: memory does not grow with a file, except by the longest JSONL line, 8 bytes a document and the
+// window of a .zst (data/text_source.hpp).
 // Nothing is left behind after an error: a shard appears under its name when all shards of the call are whole and on
 // the disk.
 #pragma once
@@ -40,8 +41,8 @@ struct DataPrepareResult {
 };
 
 // Each document goes to `valid` or `out` by the hash of its content; where the whole input is one document, its last
-// valid_fraction of bytes (moved forward to a character's start) is held out. Errors: usage (options that make no
-// sense), bad_data (input), io.
+// valid_fraction of bytes (the nearest whole number of them, moved forward to a character's start) is held out. Errors:
+// usage (options that make no sense), bad_data (input), io.
 DataPrepareResult prepare_data(const DataPrepareOptions& options, const ProgressCall& progress = {});
 
 struct DataImportOptions {

@@ -2,6 +2,7 @@
 
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <algorithm>
 #include <cstring>
@@ -86,6 +87,16 @@ struct TextStream::GzDecoder final : Decoder {
   ~GzDecoder() override { inflateEnd(&z); }
 
   size_t decode(std::string_view& in, std::span<char> out) override {
+    // Behind the last member zeros may fill a block, as tar and tapes leave them; gzip passes over them too.
+    padded = padded || (ended && !in.empty() && in[0] == '\0');
+    if (padded) {
+      const size_t other = in.find_first_not_of('\0');
+      if (other != std::string_view::npos)
+        fail(Exit::bad_data, "{}: damaged gzip data at byte {}: behind the zeros after its end only zeros may stand",
+             stream.path_, stream.disk_offset_ - in.size() + other);
+      in = {};
+      return 0;
+    }
     if (ended && !in.empty()) {  // another member follows
       CHECK(inflateReset(&z) == Z_OK, "zlib");
       ended = false;
@@ -107,11 +118,17 @@ struct TextStream::GzDecoder final : Decoder {
 
   const TextStream& stream;
   z_stream z{};
-  bool ended = false;
+  bool ended = false, padded = false;
 };
 
 struct TextStream::ZstDecoder final : Decoder {
-  explicit ZstDecoder(const TextStream& owner) : stream(owner), z(ZSTD_createDStream()) { CHECK(z != nullptr, "zstd"); }
+  // Text may refer back as far as its window, and the decoder holds a window of text: what the frame asks for, up to
+  // 2 GiB for `zstd --long=31`. (The library's own limit is 128 MiB. Only pages that text fills become resident.)
+  explicit ZstDecoder(const TextStream& owner) : stream(owner), z(ZSTD_createDStream()) {
+    CHECK(z != nullptr, "zstd");
+    const int largest = ZSTD_dParam_getBounds(ZSTD_d_windowLogMax).upperBound;
+    CHECK(ZSTD_isError(ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, largest)) == 0, "window of 2^{} bytes", largest);
+  }
   ~ZstDecoder() override { ZSTD_freeDStream(z); }
 
   size_t decode(std::string_view& in, std::span<char> out) override {
@@ -119,6 +136,9 @@ struct TextStream::ZstDecoder final : Decoder {
     ZSTD_outBuffer to{out.data(), out.size(), 0};
     const size_t result = ZSTD_decompressStream(z, &to, &from);
     in.remove_prefix(from.pos);
+    if (ZSTD_getErrorCode(result) == ZSTD_error_memory_allocation)
+      fail(Exit::io, "{}: no memory for the window of its zstd data at or after byte {}", stream.path_,
+           stream.disk_offset_ - in.size());
     if (ZSTD_isError(result) != 0)
       fail(Exit::bad_data, "{}: damaged zstd data at or after byte {}: {}", stream.path_,
            stream.disk_offset_ - in.size(), ZSTD_getErrorName(result));

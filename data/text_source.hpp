@@ -1,8 +1,11 @@
-// Text from disk as a stream: plain, .gz (any number of members) or .zst (any number of frames), checked to be UTF-8 as
-// it passes. Memory does not grow with the file, only with the longest line of a JSONL file.
+// Text from disk as a stream: plain, .gz (any number of members, perhaps zeros behind them) or .zst (any number of
+// frames), checked to be UTF-8 as it passes. Memory does not grow with the file, only with the longest line of a JSONL
+// file and with the window that a .zst was made with: 8 MiB at most without `zstd --ultra` or `--long`, up to 2 GiB
+// with `--long=31`.
 //
 // Everything wrong with the content is Error(bad_data) that names the file and the place: bytes count from 0 in the
 // text (after decompression), or in the compressed file where it is the compression that is damaged; lines from 1.
+// Without memory for a window: Error(io).
 #pragma once
 
 #include <cstdint>

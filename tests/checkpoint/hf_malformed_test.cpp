@@ -222,6 +222,9 @@ TEST(HfMalformed, LibertiesThatAreAllowed) {
     t.content.tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", DType::f32, {1}});
   });
   accepts([](Tiny& t) { t.tensor(kGate).dtype = DType::bf16; });  // formats may be mixed
+  accepts([](Tiny& t) {                                           // a name as Python's json.dumps writes it
+    t.content.texts[0].second.insert(1, R"("_name_or_path": "mod\u00e8le \ud83d\ude00", )");
+  });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <filesystem>
+#include <functional>
 #include <set>
 
 #include "base/file.hpp"
@@ -81,8 +82,8 @@ TEST(Prepare, OneDocumentIsCutAtACharacter) {
     double fraction;
     size_t cut;
   };
-  // floor(15 * (1 - F)), then forward to the next character's start
-  for (const Case c : {Case{0.2, 12}, {0.4, 9}, {0.5, 9}, {0.6, 6}, {0.55, 6}, {0.9, 1}}) {
+  // 15 less the nearest whole number to 15 F, then forward to the next character's start
+  for (const Case c : {Case{0.2, 12}, {0.4, 9}, {0.5, 9}, {0.6, 6}, {0.55, 9}, {0.9, 1}}) {
     for (const char* kind : {"plain", "gz", "jsonl"}) {
       const std::string path = dir.at(kind == std::string("plain") ? "a.txt"
                                       : kind == std::string("gz")  ? "a.txt.gz"
@@ -99,6 +100,72 @@ TEST(Prepare, OneDocumentIsCutAtACharacter) {
       EXPECT_EQ(result.valid->split, "valid");
       EXPECT_DOUBLE_EQ(result.held_out(), static_cast<double>(15 - c.cut) / 15);
       EXPECT_EQ(result.valid->target_text_bytes, static_cast<int64_t>(15 - c.cut) - 1);
+    }
+  }
+}
+
+// Where F of the bytes is a whole number, that many are held out: 1 - F is not exact, and must not shift the cut.
+TEST(Prepare, TheHeldOutEndHasTheNearestWholeNumberOfBytes) {
+  const ScratchDirectory dir;
+  for (size_t bytes : {10, 100, 1000}) {
+    const std::string text(bytes, 'x');
+    write_file(dir.at("a.txt"), text);
+    write_file(dir.at("a.txt.gz"), gzip(text));
+    write_file(dir.at("a.jsonl.zst"), zstd("{\"text\":\"" + text + "\"}\n"));
+    for (int tenths = 1; tenths <= 9; ++tenths) {
+      for (const char* name : {"a.txt", "a.txt.gz", "a.jsonl.zst"}) {
+        const DataPrepareResult result = prepare_data({.inputs = {dir.at(name)},
+                                                       .out = dir.at("t.h5"),
+                                                       .valid = dir.at("v.h5"),
+                                                       .valid_fraction = tenths / 10.0,
+                                                       .dry_run = true});
+        EXPECT_EQ(result.valid->text_bytes, static_cast<int64_t>(bytes) * tenths / 10) << name << " " << tenths;
+        EXPECT_EQ(result.train.text_bytes, static_cast<int64_t>(bytes) * (10 - tenths) / 10) << name << " " << tenths;
+      }
+    }
+  }
+  // 2.4 bytes of three are two, and 1.5 of them too.
+  write_file(dir.at("a.txt"), "abc");
+  for (double fraction : {0.8, 0.5}) {
+    prepare_data(
+        {.inputs = {dir.at("a.txt")}, .out = dir.at("t.h5"), .valid = dir.at("v.h5"), .valid_fraction = fraction});
+    EXPECT_EQ(text_of(dir.at("v.h5")), std::string("bc") + kEnd) << fraction;
+  }
+}
+
+// A file that is larger than what is kept in memory is read twice, and must be the same both times.
+TEST(Prepare, AFileThatChangesWhileItIsReadIsRefused) {
+  const ScratchDirectory dir;
+  const std::string path = dir.at("a.txt");
+  write_file(dir.at("b.txt"), "short");
+  const auto put = [&](size_t at, char byte) {
+    std::fstream(path, std::ios::binary | std::ios::in | std::ios::out)
+        .seekp(static_cast<std::streamoff>(at))
+        .put(byte);
+  };
+  struct Case {
+    const char* what;
+    int64_t at;  // MiB that had been read: 16 are inside the first reading of 17, 32 inside the second
+    std::function<void()> change;
+  };
+  const std::vector<Case> cases = {
+      {"what was read, behind the first reading's back", 16, [&] { put(1000, 'y'); }},
+      {"the last byte, before the second reading comes to it", 32, [&] { put((size_t{17} << 20) - 1, 'y'); }},
+      {"more at the end", 32, [&] { std::ofstream(path, std::ios::binary | std::ios::app) << 'y'; }},
+  };
+  for (const Case& c : cases) {
+    for (const bool alone : {true, false}) {  // cut inside, and placed as a whole
+      write_file(path, std::string(size_t{17} << 20, 'x'));
+      DataPrepareOptions options{
+          .inputs = {path}, .out = dir.at("t.h5"), .valid = dir.at("v.h5"), .valid_fraction = 0.5};
+      if (!alone) options.inputs.push_back(dir.at("b.txt"));
+      const std::string message = testing::error_of(Exit::bad_data, [&] {
+        prepare_data(options, [&](const DataProgress& p) {
+          if (p.bytes_read >> 20 == c.at) c.change();
+        });
+      });
+      EXPECT_EQ(dir.relative(message), "DIR/a.txt: changed while it was read") << c.what;
+      EXPECT_EQ(names_in(dir), (std::set<std::string>{"a.txt", "b.txt"}));
     }
   }
 }

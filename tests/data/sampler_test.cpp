@@ -187,6 +187,22 @@ TEST(Sampler, WeightsWithoutASmallRoundAreWithinOnePlace) {
   EXPECT_EQ(total, 65536);
 }
 
+// Shares of 65536 with these fractions: .10, .79, .12, .92, .07. Two places are left after rounding down.
+TEST(Sampler, TheLargestFractionsGetTheRemainingPlaces) {
+  const auto places = [](const std::vector<double>& weights) {
+    const Sampler sampler(files(std::vector<int64_t>(weights.size(), 101), weights), {.seq_length = 10});
+    std::vector<int64_t> out;
+    for (size_t f = 0; f < weights.size(); ++f) out.push_back(sampler.places(static_cast<int64_t>(f)));
+    return out;
+  };
+  constexpr double kSqrt2 = 1.41421356237309505, kSqrt3 = 1.73205080756887729, kSqrt5 = 2.23606797749978970;
+  EXPECT_EQ(places({kSqrt2, 3.14159265358979324, 2.71828182845904524, kSqrt3, kSqrt5}),
+            (std::vector<int64_t>{8244, 18313 + 1, 15846, 10096 + 1, 13035}));
+  // Equal fractions: the earlier files.
+  EXPECT_EQ(places({kSqrt3, 1, 1, 1}), (std::vector<int64_t>{23987 + 1, 13849 + 1, 13849, 13849}));
+  EXPECT_EQ(places({kSqrt2, 1, 1, 1}), (std::vector<int64_t>{20996, 14846 + 1, 14846 + 1, 14846}));
+}
+
 TEST(Sampler, RefusesWeightsThatMakeNoSense) {
   const auto build = [](std::vector<double> weights) {
     return error_of(Exit::bad_config, [&] { Sampler(files({100, 100}, weights), {.seq_length = 10}); });

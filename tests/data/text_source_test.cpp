@@ -144,6 +144,38 @@ TEST(TextStream, ManyMembersAndFramesAreOneText) {
   EXPECT_EQ(read_text(dir.at("b.gz")), "\xe2\x82\xac");
 }
 
+// tar and tapes fill the last block with zeros; gzip passes over them, however many pieces they fill.
+TEST(TextStream, ZerosBehindTheLastMemberArePassedOver) {
+  const ScratchDirectory dir;
+  const std::string text = long_text(1000);
+  for (size_t zeros : {1, 2, 511, 262144, 600000}) {
+    write_file(dir.at("a.gz"), gzip(text) + gzip("end") + std::string(zeros, '\0'));
+    EXPECT_EQ(read_text(dir.at("a.gz")), text + "end") << zeros;
+  }
+}
+
+// A frame of one raw block, with the window of 2^log bytes that its header asks for.
+std::string frame_with_window(int log, std::string_view text) {
+  std::string frame("\x28\xb5\x2f\xfd\0", 5);  // the magic number; a window, and nothing optional, follows
+  frame += static_cast<char>((log - 10) << 3);
+  const size_t block = text.size() << 3 | 1;  // the last block, raw
+  for (int i = 0; i < 3; ++i) frame += static_cast<char>(block >> (8 * i));
+  return frame.append(text);
+}
+
+// As `zstd --long=31` makes them. The largest that the format's decoder takes is 2 GiB, of which only the pages that
+// the text fills become resident.
+TEST(TextStream, WindowsUpToTwoGibibytes) {
+  const ScratchDirectory dir;
+  for (int log : {10, 27, 28, 29, 30, 31}) {
+    write_file(dir.at("a.zst"), frame_with_window(log, "text") + zstd(" and more"));
+    EXPECT_EQ(read_text(dir.at("a.zst")), "text and more") << log;
+  }
+  write_file(dir.at("a.zst"), frame_with_window(32, "text"));
+  EXPECT_EQ(dir.relative(error_of(Exit::bad_data, [&] { read_text(dir.at("a.zst")); })),
+            "DIR/a.zst: damaged zstd data at or after byte 0: Frame requires too much memory for decoding");
+}
+
 // Every cut of a compressed file is found, and a flipped bit is found or changes nothing (padding bits of a stream;
 // both formats carry a checksum of the text).
 TEST(TextStream, EveryCutAndFlipOfACompressedFileIsRefused) {

@@ -142,6 +142,16 @@ class RunDirectory(ProgramTest):
                 before = line["tokens"]
             self.assertEqual((sizes[0], sizes[-1]), (4, 16))
 
+    def test_speed_is_what_the_printed_peak_and_cost_of_a_token_make_of_it(self):
+        found = re.search(r"([\d.]+) GFLOP/s a rank .* a token costs ([\d.]+) MFLOPs", self.run_.done.out + self.run_.done.err)
+        self.assertIsNotNone(found, str(self.run_.done))
+        peak, token = float(found[1]) * 1e9, float(found[2]) * 1e6
+        for line in self.run_.metrics("step"):
+            flops = line["perf/tflops_per_gpu"] * 1e12
+            # Printed with one and two digits behind the point.
+            self.assertAlmostEqual(flops / line["perf/tokens_per_s_per_gpu"], token, delta=0.0051e6)
+            self.assertAlmostEqual(flops / line["perf/mfu"], peak, delta=0.051e9)
+
     def test_fields_of_parts_that_a_model_lacks_are_absent(self):
         dense = self.train(changes=["model.num_nextn_predict_layers=0", "model.n_routed_experts=null", "data.valid=[]",
                                     "model.first_k_dense_replace=2", "metrics.tensorboard=false"])

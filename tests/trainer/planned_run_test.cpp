@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "tests/harness/random.hpp"
+#include "tests/harness/tolerance.hpp"
 #include "tests/harness/training.hpp"
 
 namespace tael::testing {
@@ -42,6 +43,30 @@ TEST(PlannedRun, TakesTheMemoryOfTheRealOne) {
     const tael::Run run(loaded, *planned);
     for (const std::vector<size_t>& rank : real) EXPECT_EQ(sizes(run), rank) << reduction;
     EXPECT_EQ(run.memory_plan.communication > 0, loaded.config.canonical());  // fast leaves it to the library
+  }
+}
+
+// A lane of 15 in micro-batches of 10 ends with one of 5, of 6 with one of 3: the plan covers those too, and the step
+// that runs them has the bits of micro-batches of 1.
+TEST(PlannedRun, CoversASmallerLastMicroBatch) {
+  const ScratchDirectory directory;
+  const std::string shard = make_shard(directory, "data", Random(3).integers(2000, 37), 37);
+  const auto keys = [&](int64_t micro_batch) {
+    return std::vector<std::string>{"data.train=[" + shard + "]", "parallelism.reduction_lanes=2",
+                                    "training.global_batch_size=30", "cluster.threads_per_rank=2",
+                                    fmt::format("training.micro_batch_size={}", micro_batch)};
+  };
+  const auto plan = [&](int64_t micro_batch) {
+    const LoadedConfig loaded = load_config_text(kModel, "test.yaml", keys(micro_batch), {});
+    const std::unique_ptr<Comm> comm = make_comm_self();
+    return tael::Run(loaded, *comm).memory_plan;
+  };
+  const Trained one = train(kModel, 1, keys(1));
+  for (const auto& [micro_batch, last] : {std::pair(10, 5), {6, 3}, {2, 1}}) {
+    const MemoryPlan whole = plan(micro_batch), part = plan(last);
+    EXPECT_GE(whole.activations, part.activations);
+    EXPECT_GE(whole.scratch, part.scratch);
+    EXPECT_TRUE(same_bits(train(kModel, 1, keys(micro_batch)).params, one.params)) << micro_batch;
   }
 }
 

@@ -1,0 +1,111 @@
+// The bytes that a step's report says go over the wire, against the messages that a sum of gradients sends.
+#include "trainer/start_facts.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+
+#include "tests/harness/random.hpp"
+#include "tests/harness/training.hpp"
+
+namespace tael::testing {
+namespace {
+
+constexpr const char* kModel = R"(schema: 1
+run: {dir: unused}
+model: {vocab_size: 37, hidden_size: 24, intermediate_size: 40, moe_intermediate_size: 20, num_hidden_layers: 2,
+  num_attention_heads: 4, q_lora_rank: 12, kv_lora_rank: 10, qk_nope_head_dim: 6, qk_rope_head_dim: 4, v_head_dim: 6,
+  n_routed_experts: 8, n_shared_experts: 1, num_experts_per_tok: 3, n_group: 4, topk_group: 2, first_k_dense_replace: 1}
+training: {seq_length: 16, micro_batch_size: 2, global_batch_size: 16, train_steps: 1}
+parallelism: {reduction_lanes: 8}
+cluster: {threads_per_rank: 1}
+)";
+
+// Passes everything on, and counts what is sent to a partner; hosts are equal blocks of ranks.
+class CountingComm final : public Comm {
+ public:
+  CountingComm(Comm& inner, int hosts, std::atomic<int64_t>& between, std::atomic<int64_t>& within)
+      : Comm(inner.rank(), blocks(inner.size(), hosts)), inner_(inner), between_(between), within_(within) {}
+
+  void barrier() override { inner_.barrier(); }
+  void broadcast(std::span<std::byte> data, int root) override { inner_.broadcast(data, root); }
+  void all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override { inner_.all_gather(mine, all); }
+  void all_reduce(std::span<int64_t> values, ReduceOp op) override { inner_.all_reduce(values, op); }
+  void all_reduce_sum(std::span<float> values) override { inner_.all_reduce_sum(values); }
+  void exchange(std::span<const std::byte> send, std::span<std::byte> received, int partner) override {
+    (host_of(rank()) == host_of(partner) ? within_ : between_) += static_cast<int64_t>(send.size());
+    inner_.exchange(send, received, partner);
+  }
+
+ protected:
+  void release_others(Exit code, const std::string& message) override { inner_.abort(code, message); }
+
+ private:
+  static std::vector<int> blocks(int ranks, int hosts) {
+    std::vector<int> host_of_rank;
+    for (int r = 0; r < ranks; ++r) host_of_rank.push_back(r * hosts / ranks);
+    return host_of_rank;
+  }
+  Comm& inner_;
+  std::atomic<int64_t>&between_, &within_;
+};
+
+class GradientBytes : public ::testing::Test {
+ protected:
+  WireBytes said(const std::string& reduction, int ranks, int hosts) {
+    const LoadedConfig loaded = load_config_text(
+        kModel, "test.yaml", {"data.train=[" + shard_ + "]", "parallelism.reduction=" + reduction}, {});
+    const std::unique_ptr<Comm> comm = make_comm_alike(ranks, hosts);
+    const tael::Run run(loaded, *comm);
+    numbers_ = run.network.table().size();
+    return gradient_bytes(run);
+  }
+
+  ScratchDirectory directory_;
+  std::string shard_ = make_shard(directory_, "data", Random(3).integers(2000, 37), 37);
+  int64_t numbers_ = 0;  // of the gradient
+};
+
+TEST_F(GradientBytes, CanonicalAreThoseOfItsMessages) {
+  for (const auto& [ranks, hosts] : {std::pair(1, 1), {2, 1}, {2, 2}, {4, 1}, {4, 2}, {4, 4}, {8, 2}}) {
+    const WireBytes bytes = said("canonical", ranks, hosts);
+    std::atomic<int64_t> between = 0, within = 0;
+    ThreadWorld world(ranks);
+    world.run([&](Comm& inner) {
+      CountingComm comm(inner, hosts, between, within);
+      ThreadPool pool(1);
+      const Stream stream(pool, best_isa());
+      std::vector<float> grads(static_cast<size_t>(numbers_), 1.0f);
+      Arena measuring = Arena::measuring();
+      plan_grad_reduce(measuring, SumOrder::canonical, numbers_, ranks);
+      Arena arena("wire", measuring.used());
+      reduce_gradients(stream, comm, SumOrder::canonical, plan_grad_reduce(arena, SumOrder::canonical, numbers_, ranks),
+                       vec(grads.data(), numbers_));
+    });
+    // Where a part has an odd number of floats, one half has one more than the other.
+    const int64_t odd = int64_t{ranks} * 2 * 3 * static_cast<int64_t>(sizeof(float));
+    EXPECT_NEAR(static_cast<double>(bytes.between_hosts), static_cast<double>(between), static_cast<double>(odd))
+        << ranks << " ranks on " << hosts;
+    EXPECT_NEAR(static_cast<double>(bytes.within_host), static_cast<double>(within), static_cast<double>(odd))
+        << ranks << " ranks on " << hosts;
+    EXPECT_EQ(bytes.between_hosts > 0, hosts > 1);
+    EXPECT_EQ(bytes.within_host > 0, ranks > hosts);
+  }
+}
+
+// A ring: each rank sends every part of the gradient but one to the next rank, once summed up and once summed.
+TEST_F(GradientBytes, FastAreThoseOfARing) {
+  for (const auto& [ranks, hosts, crossing] : {std::tuple(1, 1, 0), {2, 1, 0}, {2, 2, 2}, {4, 2, 2}, {4, 4, 4}}) {
+    const WireBytes bytes = said("fast", ranks, hosts);
+    const int64_t whole = numbers_ * static_cast<int64_t>(sizeof(float));
+    const int64_t sends = 2 * (whole - whole / ranks);
+    const double rounding = 2.0 * ranks;
+    EXPECT_NEAR(static_cast<double>(bytes.between_hosts), static_cast<double>(crossing * sends), rounding) << ranks;
+    EXPECT_NEAR(static_cast<double>(bytes.within_host),
+                ranks == 1 ? 0.0 : static_cast<double>((ranks - crossing) * sends), rounding)
+        << ranks;
+  }
+}
+
+}  // namespace
+}  // namespace tael::testing
