@@ -1,0 +1,213 @@
+#include "trainer/training.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/hash.hpp"
+#include "cost/flops.hpp"
+#include "cost/job_time.hpp"
+#include "cost/machine.hpp"
+#include "trainer/start_facts.hpp"
+
+namespace tael {
+
+namespace {
+
+// The mean peak of all ranks, measured by all at once, as they will compete in training. FLOP/s of one rank.
+double measured_peak(Run& run) {
+  run.comm.barrier();
+  const double peak = multiply_add_peak(run.stream);
+  std::vector<double> all(static_cast<size_t>(run.comm.size()));
+  run.comm.all_gather(std::as_bytes(std::span(&peak, 1)), std::as_writable_bytes(std::span(all)));
+  double sum = 0;
+  for (const double p : all) sum += p;
+  return sum / static_cast<double>(all.size());
+}
+
+std::optional<double> limit_of(const Config& config) {
+  if (config.budget.gpu_hours) return *config.budget.gpu_hours * 3600;
+  if (config.budget.money) return config.budget.money->amount / config.cluster.price_per_device_hour->amount * 3600;
+  return std::nullopt;
+}
+
+// Device-seconds of a token's share of a step, a save and an evaluation, before any of them was measured.
+Budget::Estimates estimates(const Run& run, double peak, const TrainingSetup& setup) {
+  const Config& c = run.config;
+  const double flops = training_flops_per_token(c.model.shape, c.training.seq_length), ranks = run.comm.size();
+  const std::vector<int64_t> sizes = c.training.global_batch_size.all();
+  const double step_tokens = static_cast<double>(std::ranges::max(sizes) * c.training.seq_length);
+  double valid_tokens = 0;
+  for (const TokenShard& shard : run.valid_shards) valid_tokens += static_cast<double>(shard.tokens());
+  const double token_seconds = setup.predicted_step_seconds ? *setup.predicted_step_seconds * ranks / step_tokens
+                                                            : predicted_step_seconds(flops, peak);
+  const double bytes = 3.0 * static_cast<double>(run.network.table().size()) * sizeof(float);
+  return {.step = token_seconds,
+          .save = ranks * setup.predicted_save_seconds.value_or(0.05 + bytes / kAssumedFileRate),
+          .evaluation = token_seconds * valid_tokens / 3};
+}
+
+}  // namespace
+
+Training::Training(Run& run, const TrainingSetup& setup, Console* console)
+    : run_(run),
+      setup_(setup),
+      console_(console),
+      store_(run.config.run.dir + "/checkpoints"),
+      all_tokens_(tokens_of_steps(run.config.training.global_batch_size, run.config.training.seq_length, run.steps)),
+      budget_(limit_of(run.config), {}) {}
+
+Exit Training::operator()() {
+  run_.allocate();
+  // Of the earliest rank, as its age: clocks of different hosts have nothing in common.
+  int64_t age = static_cast<int64_t>((run_.clock.now() - run_.clock.began()) * 1e9);
+  run_.comm.all_reduce({&age, 1}, ReduceOp::max);
+  began_ = run_.clock.now() - static_cast<double>(age) * 1e-9;
+  run_.clock.begin_earlier(began_);
+  peak_ = setup_.peak ? *setup_.peak : measured_peak(run_);
+  budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, setup_));
+  if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
+  std::vector<FieldDifference> changes;
+  if (setup_.branch_from)  // before there is a directory that a damaged one would leave behind
+    if (const auto damage = load(*setup_.branch_from, changes)) throw AgreedError(*damage);
+  take_directory();
+  try {
+    if (budget_is_used_up()) return Exit::budget;
+    choose_beginning(changes);
+    prepare_saver();
+    if (console_ != nullptr) print_peak(*console_, run_, peak_);
+    return end(loop());
+  } catch (...) {
+    record_failure(current_error());
+    throw;
+  }
+}
+
+void Training::take_directory() {
+  const std::vector<std::string> hosts = run_.comm.all_gather_text(host_name());
+  agreed_by(run_.comm, console_ != nullptr, [&] {
+    record_.emplace(run_.loaded,
+                    Environment{.command = setup_.command,
+                                .hosts = hosts,
+                                .execution = run_.execution,
+                                .ranks = run_.comm.size(),
+                                .data = data_digests(run_.train_shards),
+                                .valid_data = data_digests(run_.valid_shards),
+                                .memory = run_.memory_by_kind(),
+                                .job = setup_.job},
+                    run_.clock, began_);
+    budget_.learn(record_->ledger().earlier(), run_.comm.size());
+    store_.sweep();
+    attempt_ = record_->attempt();
+    if (!record_->lock_note().empty()) console_->warn(record_->lock_note());
+  });
+  run_.comm.broadcast(std::as_writable_bytes(std::span(&attempt_, 1)), 0);
+}
+
+std::optional<AgreedError> Training::load(const std::string& path, std::vector<FieldDifference>& changes) {
+  const Charged charged(run_.clock, CostKind::checkpoint);
+  try {
+    agreed(run_.comm, [&] {
+      const Checkpoint checkpoint = Checkpoint::open(path);
+      checkpoint.verify_beside_tensors();
+      changes = require_same_run(checkpoint, run_);
+      progress_ = restore(checkpoint, run_);
+    });
+  } catch (const AgreedError& error) {
+    if (error.code() != Exit::bad_data) throw;
+    return error;
+  }
+  return std::nullopt;
+}
+
+void Training::go_on_from(const std::string& path, const std::vector<FieldDifference>& changes) {
+  const uint64_t digest = xxh3_64(run_.params.data, static_cast<size_t>(run_.params.size()) * sizeof(float));
+  agree_equal(run_.comm, "restored weights", digest, Exit::internal);
+  agreed_by(run_.comm, console_ != nullptr, [&] {
+    say("resumed", fmt::format("{} (attempt {})", path, attempt_));
+    record_->event(progress_.step, tokens(), fmt::format("resumed from {}", path));
+    for (const FieldDifference& d : changes) {
+      if (d.path == "run.dir") continue;
+      const std::string text = fmt::format("{} is {} now, was {}", d.path, d.second, d.first);
+      say("changed", text);
+      record_->event(progress_.step, tokens(), text);
+    }
+  });
+  saved_step_ = setup_.branch_from ? -1 : progress_.step;
+}
+
+// The newest whole one. Damaged ones are put aside once a whole one is in hand, so that their steps can be saved again;
+// while there is none, nothing is touched and nothing begins: somebody may know how to mend one.
+bool Training::resume_from_newest() {
+  std::vector<FieldDifference> changes;
+  std::vector<std::pair<int64_t, std::string>> damaged;
+  int64_t step = std::numeric_limits<int64_t>::max();
+  while (true) {
+    int64_t before = -1;
+    agreed_by(run_.comm, console_ != nullptr, [&] {
+      for (const int64_t each : store_.published())
+        if (each < step) before = each;
+    });
+    run_.comm.broadcast(std::as_writable_bytes(std::span(&before, 1)), 0);
+    step = before;
+    if (step < 0) break;
+    const std::optional<AgreedError> damage = load(store_.path(step), changes);
+    if (!damage) break;
+    damaged.emplace_back(step, damage->what());
+  }
+  if (step < 0 && damaged.empty()) return false;
+  agreed_by(run_.comm, console_ != nullptr, [&] {
+    if (step >= 0) record_->begin_at(progress_.step);
+    for (const auto& [of, text] : damaged)
+      warn(step < 0 ? text : fmt::format("{}; it is put aside as {}", text, store_.set_aside(of)));
+  });
+  if (step < 0)
+    throw AgreedError(Exit::bad_data,
+                      fmt::format("{}: no whole checkpoint is left of {}; nothing was changed: bring a whole one back, "
+                                  "or move this directory away to start again from step 1",
+                                  store_.directory(), damaged.size()));
+  go_on_from(store_.path(step), changes);
+  return true;
+}
+
+void Training::choose_beginning(const std::vector<FieldDifference>& branch_changes) {
+  if (setup_.branch_from) {
+    agreed_by(run_.comm, console_ != nullptr, [&] { record_->begin_at(progress_.step); });
+    go_on_from(*setup_.branch_from, branch_changes);
+  }
+  const bool resumed = setup_.branch_from || resume_from_newest();
+  if (resumed && !setup_.branch_from && progress_.step >= run_.steps) {
+    int64_t complete = record_ && path_exists(record_->directory().file("model")) ? 1 : 0;
+    run_.comm.broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0);
+    complete_before_ = complete != 0;
+  }
+  if (!resumed) {
+    progress_ = {};
+    run_.initialize();
+    agreed_by(run_.comm, console_ != nullptr, [&] {
+      record_->begin_at(0);
+      if (attempt_ > 1) warn(fmt::format("attempt {}: no complete checkpoint is there; from step 1 again", attempt_));
+    });
+  }
+  start_ledger();
+}
+
+void Training::start_ledger() {
+  agreed_by(run_.comm, console_ != nullptr, [&] {
+    const double lost = record_->ledger().restart_at(progress_.step);
+    if (lost > 0)
+      warn(fmt::format("{:.4f} device-hours of steps after step {} were lost", lost / 3600, grouped(progress_.step)));
+    report_status("running", spent_now());
+  });
+}
+
+void Training::prepare_saver() {
+  CheckpointSaver::Options options;
+  options.retention = {.keep = run_.config.checkpoint.keep,
+                       .milestone_interval = run_.config.checkpoint.milestone_interval};
+  options.boxes = run_.boxes();
+  if (run_.snapshot_arena) options.snapshot = plan_snapshot(*run_.snapshot_arena, options.boxes);
+  options.now = [this] { return run_.clock.now(); };
+  saver_ = std::make_unique<CheckpointSaver>(store_, run_.comm, run_.stream, std::move(options));
+}
+
+}  // namespace tael
