@@ -186,6 +186,7 @@ std::optional<SaveResult> CheckpointSaver::move_on(bool wait) {
   job.publishing = true;
   if (comm_.rank() == 0) {
     job.run([this, &job] {
+      if (options_.may_publish) options_.may_publish();
       store_.commit(job.report);
       try {
         store_.retain(options_.retention);

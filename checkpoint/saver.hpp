@@ -46,9 +46,10 @@ class CheckpointSaver {
  public:
   struct Options {
     Retention retention = {};
-    std::vector<BoxData> boxes;        // of this rank, in live memory
-    std::vector<std::byte*> snapshot;  // plan_snapshot of them; empty: only save_now is used
-    std::function<double()> now = {};  // seconds, for any thread; nothing: the steady clock
+    std::vector<BoxData> boxes;              // of this rank, in live memory
+    std::vector<std::byte*> snapshot;        // plan_snapshot of them; empty: only save_now is used
+    std::function<double()> now = {};        // seconds, for any thread; nothing: the steady clock
+    std::function<void()> may_publish = {};  // asked right before the rename, on rank 0's thread; throws Error if not
   };
   CheckpointSaver(CheckpointStore store, Comm& comm, const Stream& stream, Options options);
   // Waits for this rank's thread; what was not published is left to be swept.

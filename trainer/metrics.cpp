@@ -97,4 +97,18 @@ void write_status(const std::string& path, const RunStatus& status, Clock::time_
   replace_file(path, json.text() + '\n');
 }
 
+std::optional<RunStatus> read_status(const std::string& path) {
+  try {
+    const auto document = JsonDocument::parse(read_file(path, 1 << 20, Exit::bad_data), path);
+    const Json& json = document.root();
+    return RunStatus{.state = json.at("state").as_string(),
+                     .step = json.at("step").as_int(),
+                     .steps = json.at("steps").as_int(),
+                     .tokens = json.at("tokens").as_int(),
+                     .device_hours = json.at("device_hours").as_double()};
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
 }  // namespace tael

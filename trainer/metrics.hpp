@@ -76,5 +76,7 @@ struct RunStatus {
 
 // Replaces `path` so that a reader sees the old object or the new one.
 void write_status(const std::string& path, const RunStatus& status, Clock::time_point time);
+// What the last writer said, without eta; nothing where there is no such file, or it says nothing of use.
+std::optional<RunStatus> read_status(const std::string& path);
 
 }  // namespace tael

@@ -49,7 +49,8 @@ void Record::beat() {
       }
     };
     attempt([&] { lock_.beat(); });
-    attempt([&] { ledger_->beat(kLedgerBeatSeconds); });
+    // Who was frozen while somebody took over must not write into what is another's by now.
+    if (lock_.owned()) attempt([&] { ledger_->beat(kLedgerBeatSeconds); });
   }
 }
 

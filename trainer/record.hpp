@@ -34,8 +34,10 @@ class Record {
   // Where the attempt begins is known: opens what shows steps. `step`: the last one done.
   void begin_at(int64_t step);
 
+  // Nothing is written by who was frozen while another job took the directory over.
   template <class Report>
   void write(const Report& report) {
+    if (!owned()) return;
     const Clock::time_point now = Clock::now();
     metrics_->write(report, now);
     if (!tensorboard_) return;
@@ -49,9 +51,11 @@ class Record {
                          Mat<const int64_t> counts_LE);
   // Nothing before begin_at.
   void event(int64_t step, int64_t tokens, std::string_view text) {
-    if (metrics_) metrics_->write_event(step, tokens, text, Clock::now());
+    if (metrics_ && owned()) metrics_->write_event(step, tokens, text, Clock::now());
   }
-  void status(const RunStatus& status) const { write_status(directory_.file("status.json"), status, Clock::now()); }
+  void status(const RunStatus& status) const {
+    if (owned()) write_status(directory_.file("status.json"), status, Clock::now());
+  }
   // The last line of the attempt's metrics; all of it on the disk.
   void end(int64_t step, int64_t tokens, std::string_view state);
   // Frees the directory.

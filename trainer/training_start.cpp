@@ -176,7 +176,12 @@ void Training::choose_beginning(const std::vector<FieldDifference>& branch_chang
   }
   const bool resumed = setup_.branch_from || resume_from_newest();
   if (resumed && !setup_.branch_from && progress_.step >= run_.steps) {
-    int64_t complete = record_ && path_exists(record_->directory().file("model")) ? 1 : 0;
+    // The model may be of fewer steps: that it is of these is said last of all.
+    int64_t complete = 0;
+    if (record_ && path_exists(record_->directory().file("model"))) {
+      const std::optional<RunStatus> before = read_status(record_->directory().file("status.json"));
+      complete = before && before->state == "done" && before->step == progress_.step ? 1 : 0;
+    }
     run_.comm.broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0);
     complete_before_ = complete != 0;
   }
@@ -207,6 +212,10 @@ void Training::prepare_saver() {
   options.boxes = run_.boxes();
   if (run_.snapshot_arena) options.snapshot = plan_snapshot(*run_.snapshot_arena, options.boxes);
   options.now = [this] { return run_.clock.now(); };
+  options.may_publish = [this] {
+    if (record_ && !record_->owned())
+      fail(Exit::locked, "run.dir: {} was taken over by another job; nothing is published", run_.config.run.dir);
+  };
   saver_ = std::make_unique<CheckpointSaver>(store_, run_.comm, run_.stream, std::move(options));
 }
 

@@ -68,6 +68,30 @@ class Resume(ProgramTest):
         self.assertLess(abs(sum(line["unaccounted_s"] for line in lines)), 0.01 * sum(kinds.values()) + 0.01)
         return kinds
 
+    def test_a_run_that_died_before_its_model_was_written_writes_it(self):
+        # Twelve steps to their end, then twelve more; what a kill behind the last checkpoint leaves is the model of
+        # twelve, and a status that says "running".
+        directory, words = self.train_words([*STEPS, "training.train_steps=12", "lr_scheduler.decay=constant"])
+        self.assertEqual(self.command(*words).code, 0)
+        old = self.fresh()
+        shutil.copytree(directory / "model", old)
+        more = [*words, "training.train_steps=24"]
+        self.assertEqual(self.command(*more).code, 0)
+        run = Run(directory, None)
+        weights, evaluation = run.weights(), run.metrics("eval")[-1]["valid/loss"]
+        shutil.rmtree(directory / "model")
+        shutil.copytree(old, directory / "model")
+        status = run.status()
+        status["state"] = "running"
+        (directory / "status.json").write_text(json.dumps(status))
+        done = self.command(*more)
+        self.assertEqual(done.code, 0, str(done))
+        self.assertNotIn("already", done.err)
+        self.assertEqual(run.weights(), weights)
+        self.assertEqual(run.metrics("eval")[-1]["valid/loss"], evaluation)
+        # And once it is there, there is nothing more to do.
+        self.assertIn("already", self.command(*more).err)
+
     def stopped(self, changes=(), ranks=None):
         """A run that was stopped after some of its steps."""
         directory, words = self.train_words([*STEPS, *changes])
