@@ -67,14 +67,6 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-// The mean of the last fiftieth of the steps: one step's loss is mostly noise of its batch.
-double recent_loss(const std::vector<StepPoint>& steps) {
-  const size_t count = std::max<size_t>(1, steps.size() / 50);
-  double sum = 0;
-  for (size_t i = steps.size() - count; i < steps.size(); ++i) sum += steps[i].loss;
-  return sum / static_cast<double>(count);
-}
-
 void add_hours(Report& r) {
   const LedgerTotals totals = [&] {
     LedgerTotals t;
@@ -119,7 +111,7 @@ void add_learning(Report& r) {
     const StepPoint& last = h.steps.back();
     r.steps = last.step;
     r.tokens = last.tokens;
-    r.train_loss = recent_loss(h.steps);
+    r.train_loss = smoothed_losses(h).back();
     r.worst_violation = last.max_violation;
   }
   for (const EvalPoint& eval : h.evals) {
@@ -217,6 +209,12 @@ std::string Report::name() const {
 std::optional<double> Report::price_of(double hours) const {
   if (!facts.price_per_device_hour) return std::nullopt;
   return hours * facts.price_per_device_hour->amount;
+}
+
+std::vector<double> smoothed_losses(const RunHistory& history) {
+  std::vector<double> losses;
+  for (const StepPoint& step : history.steps) losses.push_back(step.loss);
+  return smoothed(losses);
 }
 
 CostSeconds standing_seconds(const BookedLine& booked) {

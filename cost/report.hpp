@@ -91,6 +91,8 @@ struct Definition {
 };
 std::span<const Definition> definitions();
 
+std::vector<double> smoothed_losses(const RunHistory& history);  // of training, a value a step
+
 // The standing cost: seconds of a line by kind, with what a restart threw away under `lost`.
 CostSeconds standing_seconds(const BookedLine& line);
 

@@ -44,30 +44,6 @@ ChartLine line_of(const Report& r, std::string name, std::string_view color, con
   return line;
 }
 
-// Each value the mean of itself and those before it, of the last fiftieth of all.
-ChartLine smoothed(ChartLine line, std::string name, std::string_view color) {
-  const size_t window = std::max<size_t>(1, line.y.size() / 50);
-  std::vector<double> mean(line.y.size());
-  double sum = 0;
-  size_t count = 0;
-  for (size_t i = 0; i < line.y.size(); ++i) {
-    if (std::isfinite(line.y[i])) {
-      sum += line.y[i];
-      ++count;
-    }
-    if (i >= window && std::isfinite(line.y[i - window])) {
-      sum -= line.y[i - window];
-      --count;
-    }
-    mean[i] = count > 0 ? sum / static_cast<double>(count) : NAN;
-  }
-  line.y = std::move(mean);
-  line.name = std::move(name);
-  line.color = color;
-  line.faint = false;
-  return line;
-}
-
 double tokens_of(const StepPoint& step) { return static_cast<double>(step.tokens); }
 
 // Every second attempt of the history that stands is shaded.
@@ -98,19 +74,16 @@ std::vector<ChartMark> event_marks(const Report& r) {
 // A line through every step, faint, and its smoothed course.
 template <class X, class Y>
 void add_course(LineChart& chart, const Report& r, const std::string& name, const X& x, const Y& y) {
-  ChartLine raw = line_of(r, "", kSky, x, y);
-  raw.faint = true;
-  const bool worth_smoothing = raw.x.size() >= 100;
-  ChartLine smooth = worth_smoothing ? smoothed(raw, name, kBlue) : raw;
-  if (!worth_smoothing) {
-    smooth.name = name;
-    smooth.color = kBlue;
-    smooth.faint = false;
-    raw.x.clear();
-    raw.y.clear();
+  ChartLine course = line_of(r, name, kBlue, x, y);
+  if (course.x.size() >= 100) {  // fewer are seen as they are
+    ChartLine raw = course;
+    raw.name.clear();
+    raw.color = kSky;
+    raw.faint = true;
+    chart.lines.push_back(std::move(raw));
+    course.y = smoothed(course.y);
   }
-  chart.lines.push_back(std::move(raw));
-  chart.lines.push_back(std::move(smooth));
+  chart.lines.push_back(std::move(course));
 }
 
 LineChart loss_lines(const Report& r, bool by_hours) {

@@ -38,14 +38,8 @@ LossCurve curve_of(const Report& r, bool validation, double price) {
     return curve;
   }
   const std::vector<StepPoint>& steps = r.history.steps;
-  const size_t window = std::max<size_t>(1, steps.size() / 50);
-  double sum = 0;
-  for (size_t i = 0; i < steps.size(); ++i) {
-    sum += steps[i].loss;
-    if (i >= window) sum -= steps[i - window].loss;
-    const double mean = sum / static_cast<double>(std::min(i + 1, window));
-    add_point(curve, steps[i].device_hours * price, steps[i].tokens, mean);
-  }
+  const std::vector<double> losses = smoothed_losses(r.history);
+  for (size_t i = 0; i < steps.size(); ++i) add_point(curve, steps[i].device_hours * price, steps[i].tokens, losses[i]);
   return curve;
 }
 

@@ -1,10 +1,12 @@
 #include "cost/run_history.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/file.hpp"
 #include "base/json_lines.hpp"
+#include "cost/run_status.hpp"
 
 namespace tael {
 
@@ -102,7 +104,6 @@ class MetricsReader {
     point.lr = number(json, "train/lr");
     point.tokens_per_s = number(json, "perf/tokens_per_s");
     point.step_ms = number(json, "perf/step_ms");
-    point.tflops_per_rank = number(json, "perf/tflops_per_gpu");
     point.peak_gib = number(json, "mem/peak_gib");
     point.mfu = maybe(json, "perf/mfu");
     point.max_violation = maybe(json, "moe/max_violation");
@@ -146,7 +147,6 @@ void read_environment(const std::string& path, RunHistory& h) {
   h.build_type = text_or_empty(json, "build_type");
   h.cpu = text_or_empty(json, "cpu");
   h.isa = text_or_empty(json, "cpu_isa");
-  h.job = text_or_empty(json, "job");
   h.preset = text_or_empty(json, "preset");
   h.ranks = json.at("ranks").as_int();
   h.threads_per_rank = json.at("threads_per_rank").as_int();
@@ -162,15 +162,26 @@ void read_environment(const std::string& path, RunHistory& h) {
   }
 }
 
-void read_status(const std::string& path, RunHistory& h) {
-  if (!path_exists(path)) return;
-  const auto document = JsonDocument::parse(read_file(path, 1 << 20, Exit::bad_data), path);
-  h.state = document.root().at("state").as_string();
-  h.last_step = document.root().at("step").as_int();
-  h.all_steps = document.root().at("steps").as_int();
-}
-
 }  // namespace
+
+std::vector<double> smoothed(const std::vector<double>& values) {
+  const size_t window = std::max<size_t>(1, values.size() / 50);
+  std::vector<double> means(values.size());
+  double sum = 0;
+  size_t count = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (std::isfinite(values[i])) {
+      sum += values[i];
+      ++count;
+    }
+    if (i >= window && std::isfinite(values[i - window])) {
+      sum -= values[i - window];
+      --count;
+    }
+    means[i] = count > 0 ? sum / static_cast<double>(count) : std::numeric_limits<double>::quiet_NaN();
+  }
+  return means;
+}
 
 RunHistory read_run_history(const std::string& run_directory) {
   const auto file = [&](const char* name) { return run_directory + "/" + name; };
@@ -187,7 +198,10 @@ RunHistory read_run_history(const std::string& run_directory) {
   drop_beyond(history.expert_loads, history.steps.empty() ? 0 : history.steps.back().step);
   history.ledger = mark_lost(read_ledger(file("ledger.jsonl")));
   read_environment(file("env.json"), history);
-  read_status(file("status.json"), history);
+  if (const std::optional<RunStatus> status = read_status(file("status.json"))) {
+    history.state = status->state;
+    history.all_steps = status->steps;
+  }
   return history;
 }
 

@@ -20,7 +20,7 @@ namespace tael {
 struct StepPoint {
   int64_t step = 0, tokens = 0, attempt = 0;
   double loss = 0, grad_norm = 0, lr = 0;
-  double tokens_per_s = 0, step_ms = 0, tflops_per_rank = 0, peak_gib = 0;
+  double tokens_per_s = 0, step_ms = 0, peak_gib = 0;
   std::optional<double> mfu, max_violation;
   double device_hours = 0;  // of the run until then, all attempts
 };
@@ -63,7 +63,7 @@ struct RunHistory {
   int64_t repeated_steps = 0;  // done, and thrown away by restarts
 
   // env.json, of the last attempt; empty or 0 where an older program wrote none.
-  std::string version, commit, build_type, cpu, isa, job, preset;
+  std::string version, commit, build_type, cpu, isa, preset;
   int64_t ranks = 0, threads_per_rank = 0;
   std::vector<std::string> hosts, data, valid_data, command;
   std::vector<std::pair<std::string, int64_t>> memory;  // bytes of rank 0 as planned, by kind
@@ -74,8 +74,12 @@ struct RunHistory {
 
   // status.json
   std::string state = "unknown";
-  int64_t last_step = 0, all_steps = 0;
+  int64_t all_steps = 0;
 };
+
+// Each value the mean of those of itself and before it that are numbers, of the last fiftieth of all: one step's number
+// is mostly noise of its batch.
+std::vector<double> smoothed(const std::vector<double>& values);
 
 // Error(bad_config): there is no run; Error(bad_data) with file and line: a damaged file.
 RunHistory read_run_history(const std::string& run_directory);

@@ -133,13 +133,14 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
     Arena measuring = Arena::measuring();
     plan_batches(measuring);
     batch_bytes = measuring.used();
+    const std::vector<BoxData> own = boxes();
     if (config.checkpoint.interval > 0 && config.checkpoint.interval < steps) {
       Arena copies = Arena::measuring();
-      plan_snapshot(copies, boxes());
+      plan_snapshot(copies, own);
       snapshot_bytes = copies.used();
     }
     const ParamTable& table = network.table();
-    list_bytes = checkpoint_list_bytes(boxes().size(), 3 * table.params.size() + table.gate_biases.size());
+    list_bytes = checkpoint_list_bytes(own.size(), 3 * table.params.size() + table.gate_biases.size());
     if (!valid_shards.empty())
       evaluation_bytes = evaluation_buffer_bytes(division.micro_batch, config.training.seq_length, comm.size());
     baseline_bytes = resident_bytes();

@@ -1,4 +1,4 @@
-// RUN/metrics.jsonl, the record of a run, and RUN/status.json, what it is doing now.
+// RUN/metrics.jsonl, the record of a run, and RUN/experts.jsonl, the load of its experts.
 //
 // metrics.jsonl is append only, one object a line: t attempt step tokens kind, then flat names
 // (trainer/step_report.hpp). Numbers are the shortest text that reads back the same; one that is not finite is null and
@@ -65,18 +65,5 @@ class ExpertLoadFile {
   std::vector<int64_t> layers_;
   uint64_t size_ = 0;
 };
-
-struct RunStatus {
-  std::string state;  // running, done, stopped (goes on when started again), budget (used up), failed
-  int64_t step = 0, steps = 0;
-  int64_t tokens = 0;
-  double device_hours = 0;
-  std::optional<double> eta_s = std::nullopt;  // seconds until the last step; nothing: not known
-};
-
-// Replaces `path` so that a reader sees the old object or the new one.
-void write_status(const std::string& path, const RunStatus& status, Clock::time_point time);
-// What the last writer said, without eta; nothing where there is no such file, or it says nothing of use.
-std::optional<RunStatus> read_status(const std::string& path);
 
 }  // namespace tael

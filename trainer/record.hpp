@@ -11,6 +11,7 @@
 
 #include "checkpoint/store.hpp"
 #include "cost/ledger.hpp"
+#include "cost/run_status.hpp"
 #include "trainer/metrics.hpp"
 #include "trainer/run_directory.hpp"
 #include "trainer/run_lock.hpp"

@@ -179,8 +179,11 @@ void Training::choose_beginning(const std::vector<FieldDifference>& branch_chang
     // The model may be of fewer steps: that it is of these is said last of all.
     int64_t complete = 0;
     if (record_ && path_exists(record_->directory().file("model"))) {
-      const std::optional<RunStatus> before = read_status(record_->directory().file("status.json"));
-      complete = before && before->state == "done" && before->step == progress_.step ? 1 : 0;
+      try {
+        const std::optional<RunStatus> before = read_status(record_->directory().file("status.json"));
+        complete = before && before->state == "done" && before->step == progress_.step ? 1 : 0;
+      } catch (const Error&) {  // damaged: it says nothing
+      }
     }
     run_.comm.broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0);
     complete_before_ = complete != 0;

@@ -13,6 +13,7 @@
 #include "parallel/comm_threads.hpp"
 #include "tests/harness/random.hpp"
 #include "tests/harness/scratch_directory.hpp"
+#include "tests/harness/training_numbers.hpp"
 
 namespace tael {
 namespace {
@@ -20,6 +21,8 @@ namespace {
 using testing::error_of;
 using testing::Random;
 using testing::ScratchDirectory;
+using testing::tiny_shape;
+using testing::TrainingNumbers;
 
 constexpr int kRanks = 3;
 // A sanitizer takes ten times as long for the same reads; the whole count runs in every other build.
@@ -30,45 +33,18 @@ constexpr int kTrials = 10'000;
 #endif
 
 ModelShape small() {
-  ModelShape s;
-  s.vocab_size = 29;
-  s.hidden_size = 8;
-  s.intermediate_size = 12;
-  s.moe_intermediate_size = 4;
-  s.num_hidden_layers = 2;
-  s.num_attention_heads = 2;
-  s.kv_lora_rank = 4;
-  s.qk_nope_head_dim = 4;
-  s.qk_rope_head_dim = 2;
-  s.v_head_dim = 4;
+  ModelShape s = tiny_shape();
   s.n_routed_experts = 2;
-  s.n_shared_experts = 1;
   s.num_experts_per_tok = 1;
-  s.first_k_dense_replace = 1;
   return s;
 }
 
-struct Arrays {
-  explicit Arrays(const ParamTable& table, uint64_t seed) {
-    Random random(seed);
-    const auto n = static_cast<size_t>(table.size());
-    for (std::vector<float>* array : {&params, &exp_avg, &exp_avg_sq})
-      for (array->resize(n); float& x : *array) x = static_cast<float>(random.normal());
-    for (biases.resize(static_cast<size_t>(table.bias_size())); float& x : biases) x = 0.25f;
-  }
-  TrainingArrays views() {
-    const auto view = [](std::vector<float>& v) { return vec(v.data(), static_cast<int64_t>(v.size())); };
-    return {view(params), view(exp_avg), view(exp_avg_sq), view(biases)};
-  }
-  std::vector<float> params, exp_avg, exp_avg_sq, biases;
-};
-
-// What the trainer reads of a checkpoint before its first step (trainer/training.cpp).
-void read_as_a_run_does(const std::string& path, const ParamTable& table, Arrays& into) {
+// What the trainer reads of a checkpoint before its first step (trainer/training_start.cpp).
+void read_as_a_run_does(const std::string& path, const ParamTable& table, TrainingNumbers& into) {
   const Checkpoint checkpoint = Checkpoint::open(path);
   checkpoint.verify_beside_tensors();
   require_training_state(checkpoint, table, true);
-  read_training_state(checkpoint, table, into.views(), true);
+  read_training_state(checkpoint, table, into.arrays(), true);
 }
 
 class DamageTest : public ::testing::Test {
@@ -78,9 +54,9 @@ class DamageTest : public ::testing::Test {
     world.run([&](Comm& comm) {
       ThreadPool pool(1);
       const Stream stream(pool, Isa::portable);
-      Arrays live(table_, 5);
+      TrainingNumbers live(table_, 5);
       CheckpointSaver saver(store_, comm, stream,
-                            {.boxes = training_boxes(table_, live.views(), comm.rank(), kRanks), .snapshot = {}});
+                            {.boxes = training_boxes(table_, live.arrays(), comm.rank(), kRanks), .snapshot = {}});
       const SaveResult saved = saver.save_now(
           {.training = true, .step = 7, .samples = 56, .tokens = 448, .attempt = 1, .tokenizer = "bytes"},
           {{"config.yaml", "run: {seed: 1}\n"}, {"config.json", "{\"vocab_size\": 29}\n"}});
@@ -112,7 +88,7 @@ class DamageTest : public ::testing::Test {
   ScratchDirectory directory_;
   const CheckpointStore store_{directory_.at("checkpoints")};
   const std::string path_ = store_.path(7);
-  Arrays scratch_{table_, 1};
+  TrainingNumbers scratch_{table_, 1};
   Manifest manifest_;
   std::set<std::string> names_;
 };
@@ -189,7 +165,7 @@ TEST_F(DamageTest, NoneIsAcceptedAndEachNamesWhatItHit) {
   // And what is there now is what was saved.
   Checkpoint::open(path_).verify();
   read_as_a_run_does(path_, table_, scratch_);
-  EXPECT_EQ(scratch_.exp_avg_sq, Arrays(table_, 5).exp_avg_sq);
+  EXPECT_EQ(scratch_.exp_avg_sq, TrainingNumbers(table_, 5).exp_avg_sq);
 }
 
 }  // namespace

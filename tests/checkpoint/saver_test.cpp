@@ -8,61 +8,22 @@
 #include "checkpoint/checkpoint.hpp"
 #include "checkpoint/training_state.hpp"
 #include "parallel/comm_threads.hpp"
-#include "tests/harness/random.hpp"
 #include "tests/harness/scratch_directory.hpp"
+#include "tests/harness/training_numbers.hpp"
 
 namespace tael {
 namespace {
 
-using testing::Random;
 using testing::ScratchDirectory;
-
-ModelShape tiny() {
-  ModelShape s;
-  s.vocab_size = 31;
-  s.hidden_size = 8;
-  s.intermediate_size = 12;
-  s.moe_intermediate_size = 4;
-  s.num_hidden_layers = 2;
-  s.num_attention_heads = 2;
-  s.kv_lora_rank = 4;
-  s.qk_nope_head_dim = 4;
-  s.qk_rope_head_dim = 2;
-  s.v_head_dim = 4;
-  s.n_routed_experts = 4;
-  s.n_shared_experts = 1;
-  s.num_experts_per_tok = 2;
-  s.first_k_dense_replace = 1;
-  return s;
-}
-
-// One rank's arrays.
-struct Numbers {
-  Numbers(const ParamTable& table, uint64_t seed) { set(table, seed); }
-  // In place: boxes go on pointing to the numbers.
-  void set(const ParamTable& table, uint64_t seed) {
-    Random random(seed);
-    const auto fill = [&](std::vector<float>& array, int64_t n) {
-      array.resize(static_cast<size_t>(n));
-      for (float& x : array) x = static_cast<float>(random.normal());
-    };
-    for (std::vector<float>* array : {&params, &exp_avg, &exp_avg_sq}) fill(*array, table.size());
-    fill(biases, table.bias_size());
-  }
-  TrainingArrays arrays() {
-    const auto view = [](std::vector<float>& v) { return vec(v.data(), static_cast<int64_t>(v.size())); };
-    return {view(params), view(exp_avg), view(exp_avg_sq), view(biases)};
-  }
-  bool operator==(const Numbers&) const = default;
-  std::vector<float> params, exp_avg, exp_avg_sq, biases;
-};
+using testing::tiny_shape;
+using testing::TrainingNumbers;
 
 RunState state_at(int64_t step) {
   return {.training = true, .step = step, .samples = 4 * step, .tokens = 64 * step, .attempt = 1};
 }
 
 TEST(TrainingBoxes, AreWrittenOnceWhateverTheNumberOfRanks) {
-  const ParamTable table = make_param_table(tiny());
+  const ParamTable table = make_param_table(tiny_shape());
   for (const int ranks : {1, 2, 3, 8, 200}) {
     uint64_t bytes = 0;
     size_t boxes = 0;
@@ -80,13 +41,13 @@ class SaverTest : public ::testing::Test {
  protected:
   // `ranks` ranks save at steps 1, 2, ... while the numbers change between polls; each must be as it was at its start.
   void save_in_the_background(int ranks) {
-    const ParamTable table = make_param_table(tiny());
+    const ParamTable table = make_param_table(tiny_shape());
     const CheckpointStore store(directory_.at("c"));
     ThreadWorld world(ranks);
     world.run([&](Comm& comm) {
       ThreadPool pool(2);
       const Stream stream(pool, Isa::portable);
-      Numbers live(table, 1);
+      TrainingNumbers live(table, 1);
       const std::vector<BoxData> boxes = training_boxes(table, live.arrays(), comm.rank(), ranks);
       Arena measuring = Arena::measuring();
       plan_snapshot(measuring, boxes);
@@ -114,10 +75,10 @@ class SaverTest : public ::testing::Test {
       EXPECT_EQ(c.state(), state_at(step));
       EXPECT_EQ(c.read_text("config.yaml"), "a: 1\n");
       EXPECT_EQ(c.read_text("none"), "");
-      Numbers read(table, 99);
+      TrainingNumbers read(table, 99);
       require_training_state(c, table, true);
       read_training_state(c, table, read.arrays(), true);
-      EXPECT_TRUE(read == Numbers(table, static_cast<uint64_t>(step))) << step;
+      EXPECT_TRUE(read == TrainingNumbers(table, static_cast<uint64_t>(step))) << step;
     }
   }
   ScratchDirectory directory_;
@@ -127,13 +88,13 @@ TEST_F(SaverTest, OneRank) { save_in_the_background(1); }
 TEST_F(SaverTest, ThreeRanks) { save_in_the_background(3); }
 
 TEST_F(SaverTest, AFailureLeavesWhatWasThereAndTrainingGoesOn) {
-  const ParamTable table = make_param_table(tiny());
+  const ParamTable table = make_param_table(tiny_shape());
   const CheckpointStore store(directory_.at("c"));
   ThreadWorld world(2);
   world.run([&](Comm& comm) {
     ThreadPool pool(1);
     const Stream stream(pool, Isa::portable);
-    Numbers live(table, 1);
+    TrainingNumbers live(table, 1);
     const std::vector<BoxData> boxes = training_boxes(table, live.arrays(), comm.rank(), 2);
     CheckpointSaver saver(store, comm, stream, {.boxes = boxes, .snapshot = {}});
     EXPECT_FALSE(saver.save_now(state_at(1), {}).error);

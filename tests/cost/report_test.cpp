@@ -238,7 +238,6 @@ TEST(Report, APageStaysUnderAMegabyteForTheLargestRun) {
                        .lr = 1e-3,
                        .tokens_per_s = 3e6 + x,
                        .step_ms = 2e4,
-                       .tflops_per_rank = 1,
                        .peak_gib = 70,
                        .mfu = 0.4,
                        .max_violation = std::cos(x),

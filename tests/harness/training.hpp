@@ -14,6 +14,15 @@
 
 namespace tael::testing {
 
+// A run of one step on shards that are yet to be named.
+inline constexpr const char* kTinyRun = R"(schema: 1
+run: {dir: unused}
+model: {vocab_size: 37, hidden_size: 24, intermediate_size: 40, moe_intermediate_size: 20, num_hidden_layers: 2,
+  num_attention_heads: 4, q_lora_rank: 12, kv_lora_rank: 10, qk_nope_head_dim: 6, qk_rope_head_dim: 4, v_head_dim: 6,
+  n_routed_experts: 8, n_shared_experts: 1, num_experts_per_tok: 3, n_group: 4, topk_group: 2, first_k_dense_replace: 1}
+training: {seq_length: 16, micro_batch_size: 2, global_batch_size: 16, train_steps: 1}
+)";
+
 struct Trained {
   std::vector<StepReport> steps;
   std::vector<float> params, biases;

@@ -132,18 +132,5 @@ TEST(Metrics, ASecondAttemptGoesOnBehindATornLine) {
   EXPECT_EQ(text.back(), '\n');
 }
 
-TEST(Status, IsReplacedAsAWhole) {
-  const std::string path = place("status");
-  write_status(path, {.state = "starting", .steps = 10}, at(0));
-  write_status(path, {.state = "running", .step = 3, .steps = 10, .tokens = 6144, .device_hours = 0.5, .eta_s = 12.5},
-               at(0));
-  EXPECT_EQ(read_file(path),
-            "{\n  \"t\": \"1970-01-01T00:00:00.000Z\",\n  \"state\": \"running\",\n  \"step\": 3,\n  \"steps\": 10,\n"
-            "  \"tokens\": 6144,\n  \"device_hours\": 0.5,\n  \"eta\": 12.5\n}\n");
-  write_status(path, {.state = "done"}, at(0));
-  EXPECT_TRUE(JsonDocument::parse(read_file(path), path).root().at("eta").is_null());
-  EXPECT_FALSE(path_exists(path + ".tmp"));
-}
-
 }  // namespace
 }  // namespace tael

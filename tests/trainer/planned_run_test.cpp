@@ -10,14 +10,6 @@
 namespace tael::testing {
 namespace {
 
-constexpr const char* kModel = R"(schema: 1
-run: {dir: unused}
-model: {vocab_size: 37, hidden_size: 24, intermediate_size: 40, moe_intermediate_size: 20, num_hidden_layers: 2,
-  num_attention_heads: 4, q_lora_rank: 12, kv_lora_rank: 10, qk_nope_head_dim: 6, qk_rope_head_dim: 4, v_head_dim: 6,
-  n_routed_experts: 8, n_shared_experts: 1, num_experts_per_tok: 3, n_group: 4, topk_group: 2, first_k_dense_replace: 1}
-training: {seq_length: 16, micro_batch_size: 2, global_batch_size: 16, train_steps: 1}
-)";
-
 std::vector<size_t> sizes(const Run& run) {
   const MemoryPlan& m = run.memory_plan;
   return {m.weights, m.gradients, m.optimizer, m.activations, m.scratch, m.communication, run.batch_bytes};
@@ -28,7 +20,7 @@ TEST(PlannedRun, TakesTheMemoryOfTheRealOne) {
   const std::string shard = make_shard(directory, "data", Random(3).integers(2000, 37), 37);
   for (const char* reduction : {"canonical", "fast"}) {
     const LoadedConfig loaded = load_config_text(
-        kModel, "test.yaml",
+        kTinyRun, "test.yaml",
         {"data.train=[" + shard + "]", std::string("parallelism.reduction=") + reduction, "cluster.threads_per_rank=1"},
         {});
     std::vector<std::vector<size_t>> real;
@@ -57,16 +49,16 @@ TEST(PlannedRun, CoversASmallerLastMicroBatch) {
                                     fmt::format("training.micro_batch_size={}", micro_batch)};
   };
   const auto plan = [&](int64_t micro_batch) {
-    const LoadedConfig loaded = load_config_text(kModel, "test.yaml", keys(micro_batch), {});
+    const LoadedConfig loaded = load_config_text(kTinyRun, "test.yaml", keys(micro_batch), {});
     const std::unique_ptr<Comm> comm = make_comm_self();
     return tael::Run(loaded, *comm).memory_plan;
   };
-  const Trained one = train(kModel, 1, keys(1));
+  const Trained one = train(kTinyRun, 1, keys(1));
   for (const auto& [micro_batch, last] : {std::pair(10, 5), {6, 3}, {2, 1}}) {
     const MemoryPlan whole = plan(micro_batch), part = plan(last);
     EXPECT_GE(whole.activations, part.activations);
     EXPECT_GE(whole.scratch, part.scratch);
-    EXPECT_TRUE(same_bits(train(kModel, 1, keys(micro_batch)).params, one.params)) << micro_batch;
+    EXPECT_TRUE(same_bits(train(kTinyRun, 1, keys(micro_batch)).params, one.params)) << micro_batch;
   }
 }
 
@@ -74,7 +66,7 @@ TEST(PlannedRun, MustFitTheNodeThatIsNamed) {
   const ScratchDirectory directory;
   const std::string shard = make_shard(directory, "data", Random(3).integers(2000, 37), 37);
   const LoadedConfig loaded =
-      load_config_text(kModel, "test.yaml", {"data.train=[" + shard + "]", "cluster.threads_per_rank=1"}, {});
+      load_config_text(kTinyRun, "test.yaml", {"data.train=[" + shard + "]", "cluster.threads_per_rank=1"}, {});
   const std::unique_ptr<Comm> planned = make_comm_alike(4, 1);
   const size_t needed = 4 * tael::Run(loaded, *planned).reserved_bytes();
   EXPECT_NO_THROW(tael::Run(loaded, *planned, monotonic_time(), process_start(), 2 * needed));

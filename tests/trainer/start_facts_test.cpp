@@ -11,15 +11,8 @@
 namespace tael::testing {
 namespace {
 
-constexpr const char* kModel = R"(schema: 1
-run: {dir: unused}
-model: {vocab_size: 37, hidden_size: 24, intermediate_size: 40, moe_intermediate_size: 20, num_hidden_layers: 2,
-  num_attention_heads: 4, q_lora_rank: 12, kv_lora_rank: 10, qk_nope_head_dim: 6, qk_rope_head_dim: 4, v_head_dim: 6,
-  n_routed_experts: 8, n_shared_experts: 1, num_experts_per_tok: 3, n_group: 4, topk_group: 2, first_k_dense_replace: 1}
-training: {seq_length: 16, micro_batch_size: 2, global_batch_size: 16, train_steps: 1}
-parallelism: {reduction_lanes: 8}
-cluster: {threads_per_rank: 1}
-)";
+const std::string kLanes =
+    std::string(kTinyRun) + "parallelism: {reduction_lanes: 8}\ncluster: {threads_per_rank: 1}\n";
 
 // Passes everything on, and counts what is sent to a partner; hosts are equal blocks of ranks.
 class CountingComm final : public Comm {
@@ -54,7 +47,7 @@ class GradientBytes : public ::testing::Test {
  protected:
   WireBytes said(const std::string& reduction, int ranks, int hosts) {
     const LoadedConfig loaded = load_config_text(
-        kModel, "test.yaml", {"data.train=[" + shard_ + "]", "parallelism.reduction=" + reduction}, {});
+        kLanes, "test.yaml", {"data.train=[" + shard_ + "]", "parallelism.reduction=" + reduction}, {});
     const std::unique_ptr<Comm> comm = make_comm_alike(ranks, hosts);
     const tael::Run run(loaded, *comm);
     numbers_ = run.network.table().size();
