@@ -47,9 +47,9 @@ int64_t BatchSize::next_change(int64_t tokens) const {
   return static_cast<int64_t>(((done + 1) * ramp->over_tokens + parts - 1) / parts);
 }
 
-int64_t steps_to_consume(const BatchSize& batch, int64_t seq_length, int64_t train_tokens) {
+int64_t steps_to_consume(const BatchSize& batch, int64_t seq_length, int64_t train_tokens, int64_t tokens) {
   int64_t steps = 0;
-  for (int64_t tokens = 0; tokens < train_tokens;) {
+  while (tokens < train_tokens) {
     // As many steps of this size as begin before the size changes or the tokens are consumed.
     const int64_t step_tokens = batch.at(tokens) * seq_length;
     const int64_t until = std::min(batch.next_change(tokens), train_tokens);
@@ -60,8 +60,7 @@ int64_t steps_to_consume(const BatchSize& batch, int64_t seq_length, int64_t tra
   return steps;
 }
 
-int64_t tokens_of_steps(const BatchSize& batch, int64_t seq_length, int64_t steps) {
-  int64_t tokens = 0;
+int64_t tokens_after_steps(const BatchSize& batch, int64_t seq_length, int64_t steps, int64_t tokens) {
   while (steps > 0) {
     const int64_t step_tokens = batch.at(tokens) * seq_length;
     const int64_t count = std::min(steps, (batch.next_change(tokens) - tokens - 1) / step_tokens + 1);

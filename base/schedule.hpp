@@ -44,9 +44,10 @@ struct BatchSize {
   bool operator==(const BatchSize&) const = default;
 };
 
-// Steps until `train_tokens` are consumed, the last one perhaps beyond. REQUIRES positive sizes whose products fit.
-int64_t steps_to_consume(const BatchSize& batch, int64_t seq_length, int64_t train_tokens);
-// Tokens that the first `steps` steps consume.
-int64_t tokens_of_steps(const BatchSize& batch, int64_t seq_length, int64_t steps);
+// Further steps until `train_tokens` are consumed, the last one perhaps beyond, when `tokens` are. REQUIRES positive
+// sizes whose products fit.
+int64_t steps_to_consume(const BatchSize& batch, int64_t seq_length, int64_t train_tokens, int64_t tokens = 0);
+// Tokens that are consumed after `steps` further steps, when `tokens` are.
+int64_t tokens_after_steps(const BatchSize& batch, int64_t seq_length, int64_t steps, int64_t tokens = 0);
 
 }  // namespace tael

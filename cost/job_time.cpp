@@ -29,9 +29,7 @@ std::optional<MeasuredSteps> measured_steps(std::string_view lines) {
   for (const auto& [step, value] : seconds_of_step) seconds.push_back(value);
   const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
   std::nth_element(seconds.begin(), middle, seconds.end());
-  return MeasuredSteps{.median_seconds = *middle,
-                       .count = static_cast<int64_t>(seconds.size()),
-                       .last_step = seconds_of_step.rbegin()->first};
+  return MeasuredSteps{.median_seconds = *middle, .count = static_cast<int64_t>(seconds.size())};
 }
 
 double predicted_step_seconds(double flops_per_step, double peak_flops_per_second) {

@@ -24,8 +24,7 @@ inline constexpr double kSchedulerSlackSeconds = 60;
 // Steps that were measured: the median of their seconds. Nothing where none was.
 struct MeasuredSteps {
   double median_seconds = 0;
-  int64_t count = 0;      // that the median is of
-  int64_t last_step = 0;  // number of the last of them
+  int64_t count = 0;  // that the median is of
 };
 // From the end of a metrics.jsonl: lines of kind "step", the last line of a step counts; what is no whole line of JSON
 // (the first of a part, a torn last one) is passed over.

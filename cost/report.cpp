@@ -32,6 +32,9 @@ constexpr Definition kDefinitions[] = {
     {"goodput",
      "The part of all device-hours in steps that stand: compute, exposed communication, pipeline bubble, imbalance, "
      "data wait and optimizer, without what was lost."},
+    {"branch",
+     "A run that began from a checkpoint of another one. Its steps and tokens count on from there; its device-hours, "
+     "its money and whatever is per token are of what it trained itself."},
     {"money", "Device-hours times the configuration's price of one, as it is now."},
     {"training loss", "Nats a token, of the main head, mean over the last fiftieth of the steps."},
     {"validation loss", "Nats a token of all held-out text, each token scored once; perplexity is its exponential."},
@@ -107,6 +110,8 @@ void add_attempts(Report& r) {
 
 void add_learning(Report& r) {
   const RunHistory& h = r.history;
+  r.steps = h.begin_step;
+  r.tokens = h.begin_tokens;
   if (!h.steps.empty()) {
     const StepPoint& last = h.steps.back();
     r.steps = last.step;
@@ -114,6 +119,7 @@ void add_learning(Report& r) {
     r.train_loss = smoothed_losses(h).back();
     r.worst_violation = last.max_violation;
   }
+  r.own_tokens = r.tokens - h.begin_tokens;
   for (const EvalPoint& eval : h.evals) {
     r.valid_loss = eval.loss;
     r.valid_ppl = eval.ppl;
@@ -128,6 +134,7 @@ void add_speed(Report& r) {
   for (const StepPoint& step : h.steps) {
     seconds += step.step_ms * 1e-3;
     tokens += step.tokens_per_s * step.step_ms * 1e-3;
+    r.model_flops += step.model_flops;
     r.peak_gib = std::max(r.peak_gib, step.peak_gib);
     if (!step.mfu) continue;
     used += *step.mfu * step.step_ms * 1e-3;
@@ -135,9 +142,8 @@ void add_speed(Report& r) {
   }
   if (seconds > 0) r.tokens_per_s = tokens / seconds;
   if (mfu_seconds > 0) r.mfu = used / mfu_seconds;
-  if (r.device_hours > 0) r.tokens_per_device_hour = static_cast<double>(r.tokens) / r.device_hours;
-  if (r.tokens > 0) r.device_hours_per_trillion_tokens = r.device_hours / static_cast<double>(r.tokens) * 1e12;
-  r.model_flops = r.facts.flops_per_token * static_cast<double>(r.tokens);
+  if (r.device_hours > 0) r.tokens_per_device_hour = static_cast<double>(r.own_tokens) / r.device_hours;
+  if (r.own_tokens > 0) r.device_hours_per_trillion_tokens = r.device_hours / static_cast<double>(r.own_tokens) * 1e12;
   for (const SavePoint& save : h.saves) r.saves_stall_seconds += save.stall_ms * 1e-3;
   std::vector<double> measured;
   for (const BookedLine& booked : h.ledger) {
@@ -154,13 +160,13 @@ void add_speed(Report& r) {
 // What is left at the pace of the last half of the steps, and at the pace of its cheapest and dearest tenth. The pace
 // is of everything that steps bring with them: saves and evaluations too, restarts not.
 void add_forecast(Report& r) {
-  if (r.over() || r.steps < 10 || r.facts.total_tokens <= r.tokens) return;
+  if (r.over() || r.history.steps.size() < 10 || r.facts.total_tokens <= r.tokens) return;
   struct Piece {
     double seconds = 0, tokens = 0;
   };
   std::vector<Piece> per_step;
   double carried = 0;
-  int64_t tokens_before = 0;
+  int64_t tokens_before = r.history.begin_tokens;
   for (const BookedLine& booked : r.history.ledger) {
     if (booked.lost) continue;
     const CostSeconds& s = booked.line.device_seconds;

@@ -29,6 +29,7 @@ struct ReportFacts {
   std::string directory;  // as it was given
   std::string made_at;    // ISO 8601
   std::vector<Attempt> attempts;
+  std::string branched_from;  // the checkpoint of another run that the run began from; empty: none
   std::optional<Money> price_per_device_hour;
   std::optional<double> budget_device_hours;
   int64_t total_tokens = 0;  // of the whole run
@@ -67,7 +68,8 @@ struct Report {
   std::optional<Forecast> forecast;   // of a run that is not over
   std::vector<AttemptCost> attempts;
 
-  int64_t steps = 0, tokens = 0;  // of the history that stands
+  int64_t steps = 0, tokens = 0;  // the newest weights': those of a run that it branched off are counted in
+  int64_t own_tokens = 0;         // those that it trained itself
   std::optional<double> train_loss, valid_loss, best_valid_loss, valid_ppl, bits_per_byte;
   double tokens_per_s = 0, tokens_per_device_hour = 0;
   std::optional<double> mfu, device_hours_per_trillion_tokens;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/number_text.hpp"
+
 namespace tael {
 
 namespace {
@@ -66,6 +68,11 @@ std::vector<std::string> warnings_of(const std::vector<Report>& reports, bool va
     warnings.push_back("the runs trained on different data: their training losses are not comparable");
   if (differ([](const Report& r) { return r.facts.tokenizer; }))
     warnings.push_back("the runs have different tokenizers: a loss per token is not comparable");
+  for (const Report& r : reports) {
+    if (!r.facts.branched_from.empty())
+      warnings.push_back(fmt::format("{} is a branch: what its first {} steps cost is not in its device-hours",
+                                     r.name(), grouped(r.history.begin_step)));
+  }
   if (differ([](const Report& r) { return r.history.cpu; }))
     warnings.push_back("the runs were on different devices: an hour of one is not an hour of the other");
   return warnings;

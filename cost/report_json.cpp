@@ -47,6 +47,13 @@ void write(JsonWriter& json, const Report& r) {
   json.begin_object().field("run", r.name()).field("made_at", r.facts.made_at).field("state", r.history.state);
   json.field("steps", r.steps).field("all_steps", std::max(r.history.all_steps, r.steps));
   json.field("tokens", r.tokens).field("all_tokens", r.facts.total_tokens);
+  json.field("own_tokens", r.own_tokens).key("branch");
+  if (!r.facts.branched_from.empty()) {
+    json.begin_object().field("from", r.facts.branched_from).field("step", r.history.begin_step);
+    json.field("tokens", r.history.begin_tokens).end_object();
+  } else {
+    json.null();
+  }
   json.field("device", "cpu").field("cpu", r.history.cpu).field("ranks", r.history.ranks);
   write_hours(json, r);
   json.key("money");

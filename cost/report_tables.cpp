@@ -224,9 +224,14 @@ std::string kind_text(CostKind kind) {
 
 std::string headline_sentence(const Report& r) {
   const int64_t all = std::max(r.history.all_steps, r.steps);
-  return fmt::format("{}: {} of {} steps, {} of {} tokens, {}", r.history.state, grouped(r.steps), grouped(all),
-                     counted(static_cast<double>(r.tokens), 9), counted(static_cast<double>(r.facts.total_tokens), 9),
-                     count_of(static_cast<int64_t>(r.attempts.size()), "attempt"));
+  const std::string text =
+      fmt::format("{}: {} of {} steps, {} of {} tokens, {}", r.history.state, grouped(r.steps), grouped(all),
+                  counted(static_cast<double>(r.tokens), 9), counted(static_cast<double>(r.facts.total_tokens), 9),
+                  count_of(static_cast<int64_t>(r.attempts.size()), "attempt"));
+  if (r.facts.branched_from.empty()) return text;
+  return text + fmt::format("; a branch: {} and {} tokens until {} are not its own",
+                            count_of(r.history.begin_step, "step"),
+                            counted(static_cast<double>(r.history.begin_tokens), 9), r.facts.branched_from);
 }
 
 std::vector<ReportFigure> headline(const Report& r) {

@@ -108,6 +108,11 @@ class MetricsReader {
     point.mfu = maybe(json, "perf/mfu");
     point.max_violation = maybe(json, "moe/max_violation");
     point.device_hours = number_or(json, "cost/gpu_hours", 0);
+    // As the step had them: another length of sequences has others.
+    const double rank_tokens_per_s = number(json, "perf/tokens_per_s_per_gpu");
+    if (rank_tokens_per_s > 0)
+      point.model_flops =
+          number(json, "perf/tflops_per_gpu") * 1e12 * (point.tokens_per_s / rank_tokens_per_s) * point.step_ms * 1e-3;
     return point;
   }
 
@@ -197,6 +202,12 @@ RunHistory read_run_history(const std::string& run_directory) {
   });
   drop_beyond(history.expert_loads, history.steps.empty() ? 0 : history.steps.back().step);
   history.ledger = mark_lost(read_ledger(file("ledger.jsonl")));
+  for (const BookedLine& booked : history.ledger) {
+    if (booked.line.kind != "start") continue;
+    history.begin_step = booked.line.step;
+    history.begin_tokens = booked.line.tokens;
+    break;
+  }
   read_environment(file("env.json"), history);
   if (const std::optional<RunStatus> status = read_status(file("status.json"))) {
     history.state = status->state;

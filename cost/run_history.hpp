@@ -21,6 +21,7 @@ struct StepPoint {
   int64_t step = 0, tokens = 0, attempt = 0;
   double loss = 0, grad_norm = 0, lr = 0;
   double tokens_per_s = 0, step_ms = 0, peak_gib = 0;
+  double model_flops = 0;  // of the step, all ranks
   std::optional<double> mfu, max_violation;
   double device_hours = 0;  // of the run until then, all attempts
 };
@@ -61,6 +62,8 @@ struct RunHistory {
   std::vector<EventPoint> events;
   std::vector<BookedLine> ledger;
   int64_t repeated_steps = 0;  // done, and thrown away by restarts
+  // Where the run began: not at 0 where it is a branch of another.
+  int64_t begin_step = 0, begin_tokens = 0;
 
   // env.json, of the last attempt; empty or 0 where an older program wrote none.
   std::string version, commit, build_type, cpu, isa, preset;

@@ -97,7 +97,8 @@ std::vector<Sequences> micro_batches(const Config& config, const BatchDivision& 
 
 }  // namespace
 
-Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time, double began, size_t node_bytes)
+Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time, double began, size_t node_bytes,
+         const Progress& begins)
     : loaded(loaded_config),
       config(loaded_config.config),
       comm(communicator),
@@ -106,8 +107,8 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
       pool(execution.threads),
       stream(pool, execution.isa),
       network(config.model.shape, config.mtp.hidden, exchange, config.training.seq_length),
-      division(make_division(config, comm)),
-      steps(config.training.steps()) {
+      division(make_division(config, comm)) {
+  begin_at(begins);
   std::vector<std::string> train_paths;
   for (const DataSource& source : config.data.train) train_paths.push_back(source.path);
   train_shards = open_on_hosts(comm, train_paths, config.data.verify);
@@ -117,7 +118,6 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
     if (!valid_shards.empty()) require_targets(valid_shards);
     sampler = make_sampler(config, train_shards);
     if (config.data.document_mask) separator = document_separator(train_shards);
-    lr = make_lr(config, steps);
     if (config.checkpoint.initial_load_path) {
       check_hf_tensors(*open_model(*config.checkpoint.initial_load_path).files, network.table());
     }
@@ -222,6 +222,13 @@ void Run::allocate() {
     snapshot_arena->touch();  // so that the first copy is as quick as the others
   }
   loader = std::make_unique<Loader>(train_shards, *sampler, loader_shape(), plan_batches(*batch_arena));
+}
+
+void Run::begin_at(const Progress& progress) {
+  from = progress;
+  steps = config.training.steps(from.step, from.tokens);
+  all_tokens = config.training.all_tokens(from.step, from.tokens);
+  lr = make_lr(config, steps);
 }
 
 void Run::initialize() {

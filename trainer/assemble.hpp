@@ -46,11 +46,19 @@ struct StepBuffers {
   Mat<int64_t> counts_LE;
 };
 
+// How far a run is.
+struct Progress {
+  int64_t step = 0;     // steps done
+  int64_t samples = 0;  // sequences consumed by them
+  int64_t tokens = 0;  // and tokens: the position of every schedule; a run's sequences may have been of several lengths
+};
+
 struct Run {
   // `time` and `began`: what the clock goes by, and when on it this rank began. node_bytes: memory that the ranks of a
-  // host may take; 0: what this host has free. Where they cannot have it, Error(bad_config).
+  // host may take; 0: what this host has free. Where they cannot have it, Error(bad_config). `begins`: where it
+  // probably will; begin_at says where it does.
   Run(const LoadedConfig& loaded, Comm& comm, TimeSource time = monotonic_time(), double began = process_start(),
-      size_t node_bytes = 0);
+      size_t node_bytes = 0, const Progress& begins = {});
   Run(const Run&) = delete;
 
   const LoadedConfig& loaded;
@@ -69,7 +77,8 @@ struct Run {
   Network network;
   BatchDivision division;
   LrSchedule lr;
-  int64_t steps = 0;  // of the whole run
+  Progress from;                      // where it begins, or probably will
+  int64_t steps = 0, all_tokens = 0;  // of the whole run, as it looks from there
 
   // Memory, by lifetime; sizes are those of `memory_plan`.
   MemoryPlan memory_plan;
@@ -99,8 +108,9 @@ struct Run {
 
   std::vector<std::pair<std::string, size_t>> memory_by_kind() const;  // bytes of this rank; "expected", "at_most" last
 
-  void allocate();    // takes all memory
-  void initialize();  // initial weights: random, or initial_load_path
+  void allocate();                          // takes all memory
+  void initialize();                        // initial weights: random, or initial_load_path
+  void begin_at(const Progress& progress);  // and what follows from it: steps, all_tokens, lr
   TrainingArrays arrays() const { return {params, adamw.moment1, adamw.moment2, biases}; }
   std::vector<BoxData> boxes() const;  // what this rank writes of a checkpoint
 

@@ -270,9 +270,13 @@ std::vector<FieldDifference> changes_from_defaults(const Config& config) {
   return changes;
 }
 
-int64_t TrainingOptions::steps() const {
+int64_t TrainingOptions::steps(int64_t done, int64_t tokens) const {
   CHECK(train_steps || train_tokens);
-  return train_steps ? *train_steps : steps_to_consume(global_batch_size, seq_length, *train_tokens);
+  return train_steps ? *train_steps : done + steps_to_consume(global_batch_size, seq_length, *train_tokens, tokens);
+}
+
+int64_t TrainingOptions::all_tokens(int64_t done, int64_t tokens) const {
+  return tokens_after_steps(global_batch_size, seq_length, steps(done, tokens) - done, tokens);
 }
 
 }  // namespace tael

@@ -78,8 +78,10 @@ struct TrainingOptions {
   std::optional<int64_t> train_tokens, train_steps;  // one of them must be given
   int64_t eval_interval = 100;                       // steps; 0: only at the end
   int64_t log_interval = 1;
-  // REQUIRES a checked configuration.
-  int64_t steps() const;
+  // Of the whole run, the last step's number and the tokens until then, when `done` steps have consumed `tokens`: these
+  // may have been of another length or batch. REQUIRES a checked configuration.
+  int64_t steps(int64_t done = 0, int64_t tokens = 0) const;
+  int64_t all_tokens(int64_t done = 0, int64_t tokens = 0) const;
 };
 
 struct OptimizerOptions {

@@ -18,6 +18,7 @@ Record::Record(const LoadedConfig& loaded, const Environment& environment, const
                                                  .owner = this_process(environment.job),
                                                  .ranks = environment.ranks,
                                                  .hosts = environment.hosts,
+                                                 .branched_from = environment.branched_from,
                                                  .began = {},
                                                  .ended = {},
                                                  .exit_code = 0,
@@ -26,7 +27,7 @@ Record::Record(const LoadedConfig& loaded, const Environment& environment, const
   ledger_ = std::make_unique<Ledger>(
       directory_.file("ledger.jsonl"),
       Ledger::Attempt{.number = lock_.attempt(), .ranks = environment.ranks, .began = began}, clock);
-  beats_ = std::thread([this] { beat(); });
+  beats_ = std::thread([this] { keep_beating(); });
 }
 
 Record::~Record() {
@@ -38,20 +39,22 @@ Record::~Record() {
   beats_.join();
 }
 
-void Record::beat() {
+void Record::keep_beating() {
   std::unique_lock lock(mutex_);
-  while (!wake_.wait_for(lock, std::chrono::duration<double>(RunLock::kBeatSeconds), [this] { return stop_; })) {
-    // A full disk is told by whoever must write; a sign of life that fails is only missed.
-    const auto attempt = [](const auto& write) {
-      try {
-        write();
-      } catch (const Error&) {
-      }
-    };
-    attempt([&] { lock_.beat(); });
-    // Who was frozen while somebody took over must not write into what is another's by now.
-    if (lock_.owned()) attempt([&] { ledger_->beat(kLedgerBeatSeconds); });
-  }
+  while (!wake_.wait_for(lock, std::chrono::duration<double>(RunLock::kBeatSeconds), [this] { return stop_; })) beat();
+}
+
+void Record::beat() {
+  // A full disk is told by whoever must write; a sign of life that fails is only missed.
+  const auto attempt = [](const auto& write) {
+    try {
+      write();
+    } catch (const Error&) {
+    }
+  };
+  attempt([&] { lock_.beat(); });
+  // Who was frozen while somebody took over must not write into what is another's by now.
+  if (lock_.owned()) attempt([&] { ledger_->beat(kLedgerBeatSeconds); });
 }
 
 void Record::begin_at(int64_t step) {

@@ -59,6 +59,9 @@ class Record {
   }
   // The last line of the attempt's metrics; all of it on the disk.
   void end(int64_t step, int64_t tokens, std::string_view state);
+  // Says that the owner lives, in the lock and, when its last line is old, in the ledger: a thread of its own calls it
+  // every RunLock::kBeatSeconds.
+  void beat();
   // Frees the directory.
   void release(int exit_code, std::string_view reason);
 
@@ -66,7 +69,7 @@ class Record {
   static double seconds(Clock::time_point time) {
     return std::chrono::duration<double>(time.time_since_epoch()).count();
   }
-  void beat();
+  void keep_beating();
 
   const bool with_tensorboard_;
   RunDirectory directory_;

@@ -34,7 +34,7 @@ RunState run_state(const Run& run, const Progress& progress, int64_t attempt, co
   s.training = true;
   s.step = progress.step;
   s.samples = progress.samples;
-  s.tokens = progress.tokens(run.config);
+  s.tokens = progress.tokens;
   s.attempt = attempt;
   s.seed = run.config.run.seed;
   s.reduction_lanes = run.config.canonical() ? run.config.parallelism.reduction_lanes : 0;
@@ -48,6 +48,10 @@ RunState run_state(const Run& run, const Progress& progress, int64_t attempt, co
   }
   s.software = build_line();
   return s;
+}
+
+Progress progress_of(const RunState& state) {
+  return {.step = state.step, .samples = state.samples, .tokens = state.tokens};
 }
 
 std::vector<std::pair<std::string, std::string>> checkpoint_texts(const LoadedConfig& loaded) {
@@ -91,7 +95,7 @@ std::vector<FieldDifference> require_same_run(const Checkpoint& checkpoint, cons
 
 Progress restore(const Checkpoint& checkpoint, Run& run) {
   read_training_state(checkpoint, run.network.table(), run.arrays(), true);
-  return {.step = checkpoint.state().step, .samples = checkpoint.state().samples};
+  return progress_of(checkpoint.state());
 }
 
 void adopt_segments(const RunState& state, LoadedConfig& loaded) {

@@ -19,6 +19,7 @@ inline constexpr const char* kConfigText = "config.yaml";  // resolved; beside i
 std::vector<std::string> data_digests(const std::vector<TokenShard>& shards);
 // What is saved beside the tensors. `ledger` by kind: what the run has cost until now.
 RunState run_state(const Run& run, const Progress& progress, int64_t attempt, const CostSeconds& ledger);
+Progress progress_of(const RunState& state);
 std::vector<std::pair<std::string, std::string>> checkpoint_texts(const LoadedConfig& loaded);
 
 // Error(bad_config) naming the key where the run cannot go on from this state: another model, tokenizer, seed, data,

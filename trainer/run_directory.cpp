@@ -74,6 +74,7 @@ void RunDirectory::describe(const LoadedConfig& loaded, const Environment& envir
       .field("ranks", static_cast<int64_t>(environment.ranks))
       .field("threads_per_rank", static_cast<int64_t>(environment.execution.threads));
   if (!environment.job.empty()) json.field("job", environment.job);
+  if (!environment.branched_from.empty()) json.field("branched_from", environment.branched_from);
   const auto list = [&](std::string_view name, const std::vector<std::string>& texts) {
     json.key(name).begin_array();
     for (const std::string& text : texts) json.value(text);

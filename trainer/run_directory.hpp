@@ -21,6 +21,7 @@ struct Environment {
   std::vector<std::string> valid_data;                 // and of the held-out ones
   std::vector<std::pair<std::string, size_t>> memory;  // planned bytes of rank 0 by kind, sums at the end
   std::string job = {};                                // the scheduler's number of the job; empty: none
+  std::string branched_from = {};                      // the checkpoint of another run that this run began from
 };
 
 std::string host_name();

@@ -53,7 +53,9 @@ std::string text_of(const AttemptRecord& r) {
   json.field("pid", r.owner.pid).field("started", r.owner.started).field("job", r.owner.job);
   json.field("ranks", r.ranks).key("hosts").begin_array();
   for (const std::string& host : r.hosts) json.value(host);
-  json.end_array().field("began", r.began);
+  json.end_array();
+  if (!r.branched_from.empty()) json.field("branched_from", r.branched_from);
+  json.field("began", r.began);
   if (!r.ended.empty())
     json.field("ended", r.ended).field("exit_code", static_cast<int64_t>(r.exit_code)).field("reason", r.reason);
   return json.end_object().text() + "\n";
@@ -71,6 +73,7 @@ AttemptRecord read_record(const std::string& path) {
              .job = json.at("job").as_string()};
   r.ranks = json.at("ranks").as_int();
   for (const Json& host : json.at("hosts").items()) r.hosts.push_back(host.as_string());
+  if (const Json* from = json.find("branched_from")) r.branched_from = from->as_string();
   r.began = json.at("began").as_string();
   if (const Json* ended = json.find("ended")) {
     r.ended = ended->as_string();
@@ -128,6 +131,13 @@ std::vector<AttemptRecord> read_attempts(const std::string& run_directory) {
     if (path_exists(path)) records.push_back(read_record(path));
   }
   return records;
+}
+
+std::optional<AttemptRecord> last_attempt(const std::string& run_directory) {
+  const std::string directory = run_directory + "/attempts";
+  const int64_t last = highest(directory);
+  if (last == 0) return std::nullopt;
+  return read_record(fmt::format("{}/{}{}", directory, name_of(last), kEnd));
 }
 
 RunLock RunLock::acquire(const std::string& run_directory, AttemptRecord record, const LockTiming& timing) {

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,13 +35,15 @@ struct AttemptRecord {
   ProcessIdentity owner;
   int64_t ranks = 0;
   std::vector<std::string> hosts;
-  std::string began;  // ISO 8601
-  std::string ended;  // empty: not, as far as it could say
+  std::string branched_from;  // the checkpoint of another run that this run began from; empty: none
+  std::string began;          // ISO 8601
+  std::string ended;          // empty: not, as far as it could say
   int exit_code = 0;
   std::string reason;  // why it ended: done, stopped, budget, failed: ...
 };
 // All attempts of a run, ascending. A directory without any has none. Error(bad_data) for a damaged record.
 std::vector<AttemptRecord> read_attempts(const std::string& run_directory);
+std::optional<AttemptRecord> last_attempt(const std::string& run_directory);
 
 struct LockTiming {
   double lease_seconds = 30;

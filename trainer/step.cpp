@@ -47,7 +47,7 @@ StepReport train_step(Run& run, Progress& progress) {
   const Config& config = run.config;
   const ModelShape& shape = config.model.shape;
   StepBuffers& buffers = run.buffers;
-  const int64_t step = progress.step + 1, tokens_before = progress.tokens(config);
+  const int64_t step = progress.step + 1, tokens_before = progress.tokens;
   const int64_t length = config.training.seq_length, depth = shape.num_nextn_predict_layers;
   const int64_t sequences = config.training.global_batch_size.at(tokens_before);
   const double step_tokens = static_cast<double>(sequences * length);
@@ -59,14 +59,15 @@ StepReport train_step(Run& run, Progress& progress) {
       .balance = alpha / static_cast<double>(sequences)};
 
   // This rank's samples, and the next step's while this one runs.
-  const int64_t samples_after = progress.samples + sequences;
-  const int64_t next_sequences = config.training.global_batch_size.at(samples_after * length);
+  const Progress after{
+      .step = step, .samples = progress.samples + sequences, .tokens = tokens_before + sequences * length};
+  const int64_t next_sequences = config.training.global_batch_size.at(after.tokens);
   const auto range = [&](int64_t first, int64_t count) {
     return rank_range(first, count, run.division.rank, run.division.ranks);
   };
   run.clock.charge(CostKind::data_wait);
   const Batch batch = run.loader->next(range(progress.samples, sequences),
-                                       step < run.steps ? range(samples_after, next_sequences) : SampleRange{});
+                                       step < run.steps ? range(after.samples, next_sequences) : SampleRange{});
 
   // Forward and backward, lane by lane in micro-batches.
   run.clock.charge(CostKind::compute);
@@ -95,7 +96,7 @@ StepReport train_step(Run& run, Progress& progress) {
   sum_counts(run.comm, flat(buffers.counts_LE));
   StepReport report;
   report.step = step;
-  report.tokens = samples_after * length;
+  report.tokens = after.tokens;
   report.loss = buffers.sums_V(kMain) / step_tokens;
   double all_losses = report.loss + buffers.sums_V(kBalance);
   if (depth > 0) {
@@ -139,7 +140,7 @@ StepReport train_step(Run& run, Progress& progress) {
       report.bias_abs_max = largest;
     }
   }
-  progress = {.step = step, .samples = samples_after};
+  progress = after;
   return report;
 }
 

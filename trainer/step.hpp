@@ -6,12 +6,6 @@
 
 namespace tael {
 
-struct Progress {
-  int64_t step = 0;     // steps done
-  int64_t samples = 0;  // sequences consumed by them
-  int64_t tokens(const Config& config) const { return samples * config.training.seq_length; }
-};
-
 // Collective. Takes the next global batch through forward, backward, the sum over ranks, clipping, AdamW and the gate
 // biases, and moves `progress`. The report holds the numbers of the training; times and costs are the caller's. All
 // ranks get the same. Error(run_failed) for numbers that are not finite; then nothing was updated.

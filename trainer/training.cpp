@@ -173,7 +173,12 @@ void Training::save_if_due() {
   CostSeconds ledger;
   if (record_) ledger = record_->ledger().totals().device_seconds;
   const RunState state = run_state(run_, progress_, attempt_, ledger);
-  if (const std::optional<SaveResult> failed = saver_->start(state, checkpoint_texts(run_.loaded))) tell(*failed);
+  if (!run_.snapshot_arena) {
+    // The run has more steps than it seemed to have before it was known where it begins: there is no room for a copy.
+    tell(saver_->save_now(state, checkpoint_texts(run_.loaded)));
+  } else if (const std::optional<SaveResult> failed = saver_->start(state, checkpoint_texts(run_.loaded))) {
+    tell(*failed);
+  }
 }
 
 void Training::tell(const SaveResult& result) {

@@ -22,7 +22,7 @@ namespace tael {
 struct TrainingSetup {
   std::vector<std::string> command;                  // as it was typed, for env.json
   std::string job;                                   // the scheduler's number of it
-  std::optional<std::string> branch_from;            // a checkpoint that a new run starts from
+  std::string branched_from;                         // the checkpoint that a branch starts from; empty: it is none
   bool in_existing_run = false;                      // the run directory was there
   const volatile std::sig_atomic_t* stop = nullptr;  // a signal asks to stop after the step
   // What a step and a save take, in seconds, before the first was measured; nothing: from FLOPs and the measured peak,
@@ -44,10 +44,12 @@ class Training {
   enum class Ending : uint8_t { steps_done, stop_asked, budget_used };
 
   // Where it begins.
+  bool is_new_branch() const { return !setup_.in_existing_run && !setup_.branched_from.empty(); }
   void check_budget_of_a_new_run();
   bool budget_is_used_up();
   void take_directory();
-  void choose_beginning(const std::vector<FieldDifference>& branch_changes);
+  void choose_beginning(std::vector<FieldDifference>& branch_changes);
+  bool is_complete() const;
   // Fills the arrays from a checkpoint; its damage is returned, the same on all ranks.
   std::optional<AgreedError> load(const std::string& path, std::vector<FieldDifference>& changes);
   bool resume_from_newest();
@@ -80,8 +82,8 @@ class Training {
 
   double spent_before() const;
   double spent_now() const;  // device-seconds of all attempts, as rank 0 knows it
-  double seconds_left() const { return token_seconds_ * static_cast<double>(all_tokens_ - tokens()); }
-  int64_t tokens() const { return progress_.tokens(run_.config); }
+  double seconds_left() const { return token_seconds_ * static_cast<double>(run_.all_tokens - tokens()); }
+  int64_t tokens() const { return progress_.tokens; }
   void say(std::string_view name, const std::string& text) const {
     if (console_ != nullptr) console_->fact(name, text);
   }
@@ -93,7 +95,6 @@ class Training {
   std::optional<Record> record_;
   std::unique_ptr<CheckpointSaver> saver_;
   CheckpointStore store_;
-  const int64_t all_tokens_;  // of the whole run
   Budget budget_;
   Progress progress_;
   int64_t attempt_ = 0;

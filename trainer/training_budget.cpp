@@ -33,7 +33,7 @@ double Training::cost_of_next_step(int64_t done, int64_t tokens) const {
 
 void Training::check_budget_of_a_new_run() {
   if (!budget_.limit()) return;
-  const double needed = spent_now() + cost_of_next_step(0, 0) + budget_.save();
+  const double needed = spent_now() + cost_of_next_step(run_.from.step, run_.from.tokens) + budget_.save();
   if (needed <= *budget_.limit()) return;
   const bool money = run_.config.budget.money.has_value();
   const double unit = money ? run_.config.cluster.price_per_device_hour->amount / 3600 : 1.0 / 3600;
@@ -46,22 +46,21 @@ void Training::check_budget_of_a_new_run() {
 // A run that is there and cannot pay for reading its checkpoint, one more step and a save ends before it begins, and
 // nothing is booked: a start that can do nothing must not overdraw what it was told to keep.
 bool Training::budget_is_used_up() {
-  std::array<int64_t, 3> found{};  // whether it is, and the run's step and samples
+  std::array<int64_t, 4> found{};  // whether it is, and the run's step, samples and tokens
   agreed_by(run_.comm, console_ != nullptr, [&] {
     if (!budget_.limit() || !setup_.in_existing_run) return;
     const std::optional<RunState> newest = store_.newest_state();
     if (newest && newest->step >= run_.steps) return;  // it has nothing more to do
+    const Progress from = newest ? progress_of(*newest) : run_.from;
     const double needed =
-        spent_now() +
-        (newest ? budget_.save() + cost_of_next_step(newest->step, newest->tokens) : cost_of_next_step(0, 0)) +
-        budget_.save();
+        spent_now() + (newest ? budget_.save() : 0) + cost_of_next_step(from.step, from.tokens) + budget_.save();
     if (needed <= *budget_.limit()) return;
-    found = {1, newest ? newest->step : -1, newest ? newest->samples : 0};
+    found = {1, newest ? newest->step : -1, newest ? newest->samples : 0, newest ? newest->tokens : 0};
   });
   run_.comm.broadcast(std::as_writable_bytes(std::span(found)), 0);
   if (found[0] == 0) return false;
   const bool saved = found[1] >= 0;
-  if (saved) progress_ = {.step = found[1], .samples = found[2]};
+  if (saved) progress_ = {.step = found[1], .samples = found[2], .tokens = found[3]};
   agreed_by(run_.comm, console_ != nullptr, [&] {
     if (!saved) {
       try {

@@ -53,7 +53,6 @@ Training::Training(Run& run, const TrainingSetup& setup, Console* console)
       setup_(setup),
       console_(console),
       store_(run.config.run.dir + "/checkpoints"),
-      all_tokens_(tokens_of_steps(run.config.training.global_batch_size, run.config.training.seq_length, run.steps)),
       budget_(limit_of(run.config), {}) {}
 
 Exit Training::operator()() {
@@ -67,8 +66,8 @@ Exit Training::operator()() {
   budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, setup_));
   if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
   std::vector<FieldDifference> changes;
-  if (setup_.branch_from)  // before there is a directory that a damaged one would leave behind
-    if (const auto damage = load(*setup_.branch_from, changes)) throw AgreedError(*damage);
+  if (is_new_branch())  // before there is a directory that a damaged one would leave behind
+    if (const auto damage = load(setup_.branched_from, changes)) throw AgreedError(*damage);
   take_directory();
   try {
     if (budget_is_used_up()) return Exit::budget;
@@ -93,7 +92,8 @@ void Training::take_directory() {
                                 .data = data_digests(run_.train_shards),
                                 .valid_data = data_digests(run_.valid_shards),
                                 .memory = run_.memory_by_kind(),
-                                .job = setup_.job},
+                                .job = setup_.job,
+                                .branched_from = setup_.branched_from},
                     run_.clock, began_);
     budget_.learn(record_->ledger().earlier(), run_.comm.size());
     store_.sweep();
@@ -111,6 +111,7 @@ std::optional<AgreedError> Training::load(const std::string& path, std::vector<F
       checkpoint.verify_beside_tensors();
       changes = require_same_run(checkpoint, run_);
       progress_ = restore(checkpoint, run_);
+      run_.begin_at(progress_);
     });
   } catch (const AgreedError& error) {
     if (error.code() != Exit::bad_data) throw;
@@ -132,7 +133,6 @@ void Training::go_on_from(const std::string& path, const std::vector<FieldDiffer
       record_->event(progress_.step, tokens(), text);
     }
   });
-  saved_step_ = setup_.branch_from ? -1 : progress_.step;
 }
 
 // The newest whole one. Damaged ones are put aside once a whole one is in hand, so that their steps can be saved again;
@@ -166,30 +166,37 @@ bool Training::resume_from_newest() {
                                   "or move this directory away to start again from step 1",
                                   store_.directory(), damaged.size()));
   go_on_from(store_.path(step), changes);
+  saved_step_ = progress_.step;
   return true;
 }
 
-void Training::choose_beginning(const std::vector<FieldDifference>& branch_changes) {
-  if (setup_.branch_from) {
-    agreed_by(run_.comm, console_ != nullptr, [&] { record_->begin_at(progress_.step); });
-    go_on_from(*setup_.branch_from, branch_changes);
-  }
-  const bool resumed = setup_.branch_from || resume_from_newest();
-  if (resumed && !setup_.branch_from && progress_.step >= run_.steps) {
-    // The model may be of fewer steps: that it is of these is said last of all.
-    int64_t complete = 0;
-    if (record_ && path_exists(record_->directory().file("model"))) {
-      try {
-        const std::optional<RunStatus> before = read_status(record_->directory().file("status.json"));
-        complete = before && before->state == "done" && before->step == progress_.step ? 1 : 0;
-      } catch (const Error&) {  // damaged: it says nothing
-      }
+// All steps were done before, and the model was written: it may be of fewer steps, and that it is of these is said last
+// of all.
+bool Training::is_complete() const {
+  int64_t complete = 0;
+  if (record_ && progress_.step >= run_.steps && path_exists(record_->directory().file("model"))) {
+    try {
+      const std::optional<RunStatus> before = read_status(record_->directory().file("status.json"));
+      complete = before && before->state == "done" && before->step == progress_.step ? 1 : 0;
+    } catch (const Error&) {  // damaged: it says nothing
     }
-    run_.comm.broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0);
-    complete_before_ = complete != 0;
   }
-  if (!resumed) {
+  run_.comm.broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0);
+  return complete != 0;
+}
+
+// A branch without a checkpoint of its own begins where it branched off, however often it was started.
+void Training::choose_beginning(std::vector<FieldDifference>& branch_changes) {
+  if (!is_new_branch() && resume_from_newest()) {
+    complete_before_ = is_complete();
+  } else if (!setup_.branched_from.empty()) {
+    if (!is_new_branch())
+      if (const auto damage = load(setup_.branched_from, branch_changes)) throw AgreedError(*damage);
+    agreed_by(run_.comm, console_ != nullptr, [&] { record_->begin_at(progress_.step); });
+    go_on_from(setup_.branched_from, branch_changes);
+  } else {
     progress_ = {};
+    run_.begin_at(progress_);
     run_.initialize();
     agreed_by(run_.comm, console_ != nullptr, [&] {
       record_->begin_at(0);

@@ -121,5 +121,43 @@ TEST_F(SaverTest, AFailureLeavesWhatWasThereAndTrainingGoesOn) {
   EXPECT_EQ(store.steps(), (std::vector<int64_t>{1, 3}));
 }
 
+// Who was frozen while another job took the run over finds out right before the rename: nothing is published, and what
+// was prepared is gone.
+TEST_F(SaverTest, WhoMayNotPublishLeavesEverythingAsItWas) {
+  const ParamTable table = make_param_table(tiny_shape());
+  const CheckpointStore store(directory_.at("c"));
+  for (const bool beside : {false, true}) {
+    ThreadWorld world(2);
+    world.run([&](Comm& comm) {
+      ThreadPool pool(1);
+      const Stream stream(pool, Isa::portable);
+      TrainingNumbers live(table, 1);
+      const std::vector<BoxData> boxes = training_boxes(table, live.arrays(), comm.rank(), 2);
+      Arena measuring = Arena::measuring();
+      plan_snapshot(measuring, boxes);
+      Arena arena("snapshot", measuring.used());
+      bool owned = true;
+      CheckpointSaver saver(store, comm, stream,
+                            {.boxes = boxes, .snapshot = plan_snapshot(arena, boxes), .may_publish = [&] {
+                               if (!owned) fail(Exit::locked, "another's by now");
+                             }});
+      EXPECT_FALSE(saver.save_now(state_at(1), {}).error);
+      comm.barrier();
+      owned = false;
+      if (beside) {
+        EXPECT_FALSE(saver.start(state_at(2), {}));
+      }
+      const std::optional<SaveResult> refused = beside ? saver.finish() : saver.save_now(state_at(2), {});
+      ASSERT_TRUE(refused && refused->error);
+      EXPECT_EQ(refused->error->code(), Exit::locked);
+      EXPECT_EQ(refused->error->what(), std::string("another's by now"));
+    });
+    EXPECT_EQ(store.published(), std::vector<int64_t>{1});
+    Checkpoint::open(store.path(1)).verify();
+    for (const auto& entry : std::filesystem::directory_iterator(store.directory()))
+      EXPECT_FALSE(entry.path().filename().string().starts_with("tmp-")) << entry.path();
+  }
+}
+
 }  // namespace
 }  // namespace tael

@@ -141,6 +141,78 @@ class Resume(ProgramTest):
         run = Run(directory, done)
         self.assertEqual(run.weights(), self.whole.weights())
         self.assertEqual([line["step"] for line in run.metrics("step")], list(range(step + 1, 25)))
+        # Its tokens count on; what its device-hours are divided by are its own.
+        own = (24 - step) * 256
+        report = json.loads(self.command("report", directory, "--json").out)
+        self.assertEqual((report["tokens"], report["all_tokens"], report["own_tokens"]), (24 * 256, 24 * 256, own))
+        self.assertEqual(report["branch"], {"from": str(checkpoint.resolve()), "step": step, "tokens": step * 256})
+        hours = report["device_hours"]["total"]
+        self.assertAlmostEqual(report["tokens_per_device_hour"] / (own / hours), 1, delta=1e-12)
+        self.assertAlmostEqual(report["device_hours_per_trillion_tokens"] / (hours / own * 1e12), 1, delta=1e-12)
+        whole = json.loads(self.command("report", self.whole.path, "--json").out)
+        self.assertIsNone(whole["branch"])
+        self.assertEqual(whole["own_tokens"], 24 * 256)
+        self.assertAlmostEqual(report["model_flops"] / whole["model_flops"], own / (24 * 256), delta=1e-9)
+        both = self.command("report", directory, self.whole.path, "--markdown")
+        self.assertIn(f"{directory} is a branch: what its first {step} steps cost is not in its device-hours", both.out)
+
+    def test_a_branch_that_was_killed_before_its_first_checkpoint_begins_there_again(self):
+        step = saved_steps(self.whole.path)[-2]
+        checkpoint = self.folder / "parent"
+        shutil.copytree(self.whole.path / f"checkpoints/step-{step:08}", checkpoint)
+        directory, words = self.train_words([*STEPS, "checkpoint.interval=0"])
+        child = self.start(*words, "--resume", "parent", "training.train_steps=1000000")
+        metrics = directory / "metrics.jsonl"
+        self.wait_until(lambda: metrics.exists() and '"step","' in metrics.read_text(), "a step", child)
+        child.kill()
+        self.finish(child)
+        self.assertEqual(saved_steps(directory), [])
+        # Without what it began from it does not begin at step 1 instead.
+        os.rename(checkpoint, self.folder / "away")
+        for ranks in (None, 2):
+            done = self.command(*words, ranks=ranks)
+            self.assertEqual(len(done.messages()), 1, str(done))
+            self.assertRegex(done.messages()[0], r"has no checkpoint of its own yet and begins where it branched off: \S+/parent")
+            self.assertIn(done.code, (65, 78))
+        os.rename(self.folder / "away", checkpoint)
+        done = self.command(*words, ranks=2)
+        self.assertEqual(done.code, 0, str(done))
+        self.assertRegex(done.err, r"(?m)^resumed +\S+/parent \(attempt 2\)")
+        self.assertEqual(Run(directory, None).weights(), self.whole.weights())
+        report = json.loads(self.command("report", directory, "--json").out)
+        self.assertEqual((report["own_tokens"], report["branch"]["step"]), ((24 - step) * 256, step))
+        # From now on its own checkpoint counts.
+        os.rename(checkpoint, self.folder / "away")
+        self.assertIn("already", self.command(*words).err)
+
+    def test_tokens_are_counted_as_they_were_consumed(self):
+        """Sequences of 32, then of 64: what was consumed stays, and all that goes by tokens goes on from there."""
+        steps = ["training.eval_interval=0", "lr_scheduler.decay=constant"]
+        directory, words = self.train_words([*steps, "training.train_steps=10"])
+        self.assertEqual(self.command(*words).code, 0)
+        words = [str(w).replace("train_steps=10", "train_steps=11") for w in words] + ["training.seq_length=64"]
+        for ranks in (None, 2):
+            copy = self.fresh()
+            shutil.copytree(directory, copy)
+            done = self.command(*[str(w).replace(str(directory), str(copy)) for w in words], ranks=ranks)
+            self.assertEqual(done.code, 0, str(done))
+            run = Run(copy, done)
+            self.assertEqual(run.metrics("step")[-1]["tokens"], 10 * 256 + 512)
+            self.assertEqual(run.status()["tokens"], 3072)
+            report = json.loads(self.command("report", copy, "--json").out)
+            self.assertEqual((report["tokens"], report["all_tokens"], report["own_tokens"]), (3072, 3072, 3072))
+            flops = sum(m["perf/tflops_per_gpu"] * 1e12 * m["perf/step_ms"] * 1e-3 *
+                        m["perf/tokens_per_s"] / m["perf/tokens_per_s_per_gpu"] for m in run.metrics("step"))
+            self.assertAlmostEqual(report["model_flops"] / flops, 1, delta=1e-12)
+        # 4,096 tokens: a step of 512 behind the ten of 256, then one of 1,024; rate and batch follow the tokens.
+        words = [w for w in words if "train_steps" not in w]
+        done = self.command(*words, "training.train_tokens=4096", "training.global_batch_size=[[0,8],[3000,16]]",
+                            "lr_scheduler.decay={phases: [[2600, constant, 1e-3], [9999, constant, 1e-4]]}")
+        self.assertEqual(done.code, 0, str(done))
+        self.assertRegex(done.err, r"(?m)^batch .*; 12 steps$")
+        steps = Run(directory, done).metrics("step")[10:]
+        self.assertEqual([(m["step"], m["tokens"], m["train/lr"]) for m in steps],
+                         [(11, 3072, 1e-3), (12, 4096, 1e-4)])
 
     def test_what_cannot_continue_is_refused(self):
         _, words = self.train_words(STEPS, directory=self.whole.path)

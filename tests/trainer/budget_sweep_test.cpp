@@ -179,6 +179,7 @@ TEST_F(BudgetSweep, FortyBudgetsAroundAStepAreNeverOverdrawn) {
     const Variant& variant = variants[i % 4];
     double budget = 14 + 2 * i;
     const std::string run = directory_.at(fmt::format("run{}", i));
+    seed_ = static_cast<uint64_t>(100 * i);  // however often the one before was started
     SCOPED_TRACE(
         fmt::format("budget {} s, checkpoint.interval {}, evaluation {}", budget, variant.interval, variant.evaluates));
     Outcome outcome = start(run, variant, budget);
@@ -206,7 +207,7 @@ TEST_F(BudgetSweep, FortyBudgetsAroundAStepAreNeverOverdrawn) {
         EXPECT_EQ(saved_step(run), step);
         ++at_once;
         // What is left would not have been enough for what a start and a step might take with all that goes with them.
-        least = std::min(least, budget - spent);
+        if (variant.interval == 0) least = std::min(least, budget - spent);  // the others' depends on threads
         const double most = kStart + kStep * (1 + 4 * kJitter) + 5 * (kWrite + kPublish) + 1.5 * kEvaluation;
         EXPECT_TRUE(variant.interval > 0 || budget - spent < most) << spent;
         budget += 45;

@@ -515,9 +515,31 @@ TEST(Config, StepsAreCountedThroughTheRamp) {
       EXPECT_EQ(steps_to_consume(batch, 7, target), steps) << target;
       int64_t tokens = 0;
       for (int64_t s = 0; s < steps; ++s) tokens += batch.at(tokens) * 7;
-      EXPECT_EQ(tokens_of_steps(batch, 7, steps), tokens) << target;
+      EXPECT_EQ(tokens_after_steps(batch, 7, steps), tokens) << target;
     }
   }
+}
+
+// A run whose length of sequences or batch was changed goes on from what it has consumed.
+TEST(Config, StepsAndTokensAreCountedFromWhereARunIs) {
+  TrainingOptions t;
+  t.seq_length = 7;
+  t.global_batch_size = {Schedule{{{0, 4}, {1000, 8}}}, {}};
+  t.train_tokens = 2000;
+  // 998 tokens by whatever batches: one more step of 28, then of 56 to 2,000 and beyond.
+  EXPECT_EQ(t.steps(500, 998), 500 + 1 + 18);
+  EXPECT_EQ(t.all_tokens(500, 998), 998 + 28 + 18 * 56);
+  EXPECT_EQ(t.steps(9, 2000), 9);
+  EXPECT_EQ(t.all_tokens(9, 2005), 2005);
+  for (int64_t step = 0, tokens = 0; tokens < 2000; ++step, tokens += t.global_batch_size.at(tokens) * 7) {
+    EXPECT_EQ(t.steps(step, tokens), t.steps());
+    EXPECT_EQ(t.all_tokens(step, tokens), t.all_tokens());
+  }
+  t.train_tokens.reset();
+  t.train_steps = 10;
+  EXPECT_EQ(t.steps(9, 998), 10);
+  EXPECT_EQ(t.all_tokens(9, 998), 998 + 28);
+  EXPECT_EQ(t.all_tokens(12, 3000), 3000);  // it was shortened
 }
 
 }  // namespace

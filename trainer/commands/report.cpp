@@ -18,13 +18,14 @@ namespace tael {
 
 namespace {
 
-void add_settings(const Config& config, ReportFacts& facts) {
+void add_settings(const Config& config, const RunHistory& history, ReportFacts& facts) {
   facts.price_per_device_hour = config.cluster.price_per_device_hour;
   if (config.budget.gpu_hours) facts.budget_device_hours = *config.budget.gpu_hours;
   if (config.budget.money && config.cluster.price_per_device_hour)
     facts.budget_device_hours = config.budget.money->amount / config.cluster.price_per_device_hour->amount;
-  facts.total_tokens =
-      tokens_of_steps(config.training.global_batch_size, config.training.seq_length, config.training.steps());
+  facts.total_tokens = history.steps.empty()
+                           ? config.training.all_tokens(history.begin_step, history.begin_tokens)
+                           : config.training.all_tokens(history.steps.back().step, history.steps.back().tokens);
   const ParamCounts counts = count_parameters(config.model.shape);
   facts.parameters = counts.total;
   facts.active_parameters = counts.active;
@@ -43,6 +44,7 @@ Report report_of(const std::string& run, const ConfigSearch& search) {
   facts.directory = run;
   facts.made_at = iso_time(std::chrono::system_clock::now());
   for (const AttemptRecord& a : read_attempts(run)) {
+    facts.branched_from = a.branched_from;
     facts.attempts.push_back({.number = a.attempt,
                               .host = a.owner.host,
                               .job = a.owner.job,
@@ -53,7 +55,7 @@ Report report_of(const std::string& run, const ConfigSearch& search) {
                               .reason = a.reason});
   }
   const std::string path = run + "/config.yaml";
-  add_settings(load_config(path, {}, search).config, facts);
+  add_settings(load_config(path, {}, search).config, history, facts);
   facts.config = read_file(path, uint64_t{16} << 20, Exit::bad_data);
   return make_report(std::move(history), std::move(facts));
 }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <limits>
 
 #include "base/file.hpp"
 #include "base/json.hpp"
@@ -17,6 +16,7 @@
 #include "trainer/child_process.hpp"
 #include "trainer/config_rules.hpp"
 #include "trainer/console.hpp"
+#include "trainer/resume.hpp"
 #include "trainer/run_directory.hpp"
 
 namespace tael {
@@ -92,19 +92,6 @@ std::optional<MeasuredSteps> earlier_steps(const std::string& run, int64_t ranks
   return steps;
 }
 
-int64_t tokens_of(const Config& config, int64_t first_step, int64_t steps) {
-  int64_t tokens = 0, counted = 0;
-  for (int64_t step = 0; step < steps; ++step) {  // a schedule of sizes is read step by step, as training does
-    const int64_t of_step = config.training.global_batch_size.at(tokens) * config.training.seq_length;
-    if (config.training.global_batch_size.next_change(tokens) == std::numeric_limits<int64_t>::max()) {
-      return counted + of_step * (steps - std::max(step, first_step));
-    }
-    if (step >= first_step) counted += of_step;
-    tokens += of_step;
-  }
-  return counted;
-}
-
 struct Prediction {
   JobTime time;
   double run_seconds = 0;  // of the steps that are left
@@ -112,22 +99,22 @@ struct Prediction {
   std::string step_is_from;
 };
 
-Prediction predict(Run& run, const Nodes& nodes) {
+Prediction predict(Run& run, const Nodes& nodes, const Progress& from) {
   const Config& config = run.config;
   Prediction p;
   const double flops = training_flops_per_token(config.model.shape, config.training.seq_length);
   const std::vector<int64_t> sizes = config.training.global_batch_size.all();
   const double largest =
       static_cast<double>(*std::max_element(sizes.begin(), sizes.end()) * config.training.seq_length);
+  p.steps_done = std::min(from.step, run.steps);
   if (const auto earlier = earlier_steps(config.run.dir, nodes.all_ranks())) {
-    p.steps_done = std::min(earlier->last_step, run.steps);
     p.time.step_seconds = earlier->median_seconds;
     p.run_seconds = earlier->median_seconds * static_cast<double>(run.steps - p.steps_done);
     p.step_is_from = fmt::format("the median of {} of earlier attempts", count_of(earlier->count, "step"));
   } else {
     const double peak = multiply_add_peak(run.stream), all = peak * static_cast<double>(nodes.all_ranks());
     p.time.step_seconds = predicted_step_seconds(flops * largest, all);
-    p.run_seconds = predicted_step_seconds(flops * static_cast<double>(tokens_of(config, 0, run.steps)), all);
+    p.run_seconds = predicted_step_seconds(flops * static_cast<double>(run.all_tokens - from.tokens), all);
     p.step_is_from = fmt::format("{:.4g} GFLOP at {:.0f}% of {} x {:.1f} GFLOP/s, the peak of a rank measured here",
                                  flops * largest / 1e9, kAssumedShareOfPeak * 100, nodes.all_ranks(), peak / 1e9);
   }
@@ -276,8 +263,10 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   const NodeMemory memory = node_memory(request, nodes, threads);
   const std::unique_ptr<Comm> world =
       make_comm_alike(static_cast<int>(nodes.all_ranks()), static_cast<int>(nodes.count));
-  Run run(loaded, *world, monotonic_time(), process_start(), memory.bytes);
-  const Prediction prediction = predict(run, nodes);
+  Progress from;
+  if (const auto state = CheckpointStore(directory + "/checkpoints").newest_state()) from = progress_of(*state);
+  Run run(loaded, *world, monotonic_time(), process_start(), memory.bytes, from);
+  const Prediction prediction = predict(run, nodes, from);
 
   const std::string here = std::filesystem::current_path().string();
   SlurmScript script{.program = options.program,

@@ -1,6 +1,7 @@
 #include "trainer/commands/train.hpp"
 
 #include <array>
+#include <filesystem>
 #include <optional>
 
 #include "base/hash.hpp"
@@ -18,20 +19,37 @@ namespace {
 struct Beginning {
   bool in_existing_run = false;
   std::optional<RunState> state;  // of the checkpoint that the run will go on from, if it proves to be whole
+  std::string branched_from;      // the checkpoint of another run that this one begins from, or began from once
 };
+
+// Of a branch that has no checkpoint of its own yet.
+RunState branch_point(const std::string& directory, const std::string& path) {
+  try {
+    return Checkpoint::open(path).state();
+  } catch (const Error& error) {
+    fail(error.code(), "run.dir: {} has no checkpoint of its own yet and begins where it branched off: {}", directory,
+         error.what());
+  }
+}
 
 Beginning look_at(const std::string& directory, const std::string& resume) {
   Beginning b;
   b.in_existing_run = RunDirectory::look(directory) == RunDirectory::Found::run;
   if (resume == "auto") {
     // A damaged one is said, and put aside, when the run begins.
-    if (b.in_existing_run) b.state = CheckpointStore(directory + "/checkpoints").newest_state();
+    if (!b.in_existing_run) return b;
+    if (const std::optional<AttemptRecord> last = last_attempt(directory)) b.branched_from = last->branched_from;
+    const CheckpointStore store(directory + "/checkpoints");
+    b.state = store.newest_state();
+    if (store.published().empty() && !b.branched_from.empty()) b.state = branch_point(directory, b.branched_from);
     return b;
   }
   if (b.in_existing_run)
     fail(Exit::bad_config, "run.dir: {} exists, and --resume {} begins a new run; give another run.dir", directory,
          resume);
-  if (resume != "never") b.state = Checkpoint::open(resume).state();
+  if (resume == "never") return b;
+  b.state = Checkpoint::open(resume).state();
+  b.branched_from = std::filesystem::canonical(resume).string();
   return b;
 }
 
@@ -44,10 +62,15 @@ int run_train(const TrainOptions& options, Comm& comm) {
   });
   Beginning beginning;
   agreed_by(comm, comm.rank() == 0, [&] { beginning = look_at(loaded.config.run.dir, options.resume); });
-  std::array<int64_t, 2> facts = {beginning.in_existing_run ? 1 : 0, 0};
-  if (beginning.state) adopt_segments(*beginning.state, loaded);
+  std::array<int64_t, 5> facts = {beginning.in_existing_run ? 1 : 0};
+  if (beginning.state) {
+    adopt_segments(*beginning.state, loaded);
+    const Progress p = progress_of(*beginning.state);
+    facts = {facts[0], 0, p.step, p.samples, p.tokens};
+  }
   facts[1] = loaded.config.parallelism.reduction_segments.value_or(0);
   comm.broadcast(std::as_writable_bytes(std::span(facts)), 0);
+  const std::string branched_from = comm.all_gather_text(beginning.branched_from)[0];
   if (facts[1] > 0) loaded.config.parallelism.reduction_segments = facts[1];
   agree_equal(comm, "configuration", xxh3_64(resolved_yaml(loaded)), Exit::bad_config);
 
@@ -63,7 +86,7 @@ int run_train(const TrainOptions& options, Comm& comm) {
     console->fact("tael", build_line());
     print_config(*console, loaded);
   }
-  Run run(loaded, comm, options.time, options.began);
+  Run run(loaded, comm, options.time, options.began, 0, {.step = facts[2], .samples = facts[3], .tokens = facts[4]});
   if (console) print_start(*console, run);
   if (console && comm.size() == 1 && options.slurm_tasks > 1) {
     console->warn(
@@ -77,12 +100,11 @@ int run_train(const TrainOptions& options, Comm& comm) {
   }
   TrainingSetup training{.command = options.command,
                          .job = options.job,
-                         .branch_from = std::nullopt,
+                         .branched_from = branched_from,
                          .in_existing_run = facts[0] != 0,
                          .stop = options.interrupted,
                          .predicted_step_seconds = options.predicted_step_seconds,
                          .predicted_save_seconds = options.predicted_save_seconds};
-  if (options.resume != "auto" && options.resume != "never") training.branch_from = options.resume;
   return static_cast<int>(Training(run, training, console ? &*console : nullptr)());
 }
 
