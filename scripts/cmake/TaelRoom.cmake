@@ -22,7 +22,18 @@ target_compile_options(tael_flags INTERFACE
   $<$<CONFIG:Release>:-O3>
   $<$<CONFIG:Debug>:-O1 -g1>)
 if(TAEL_SANITIZE)
-  target_compile_options(tael_flags INTERFACE -fsanitize=${TAEL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  # Undefined behaviour is looked for in the rooms. In the tests' own code (TAEL_TEST_CODE) it costs 40% of the compile time
+  # of a sanitizer build, nearly all of it in GoogleTest's macros.
+  string(REPLACE "," ";" in_tests "${TAEL_SANITIZE}")
+  list(REMOVE_ITEM in_tests undefined)
+  list(JOIN in_tests "$<COMMA>" in_tests)
+  set(is_test $<BOOL:$<TARGET_PROPERTY:TAEL_TEST_CODE>>)
+  target_compile_options(tael_flags INTERFACE
+    $<$<NOT:${is_test}>:-fsanitize=${TAEL_SANITIZE}>
+    -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  if(in_tests)
+    target_compile_options(tael_flags INTERFACE $<${is_test}:-fsanitize=${in_tests}>)
+  endif()
   target_link_options(tael_flags INTERFACE -fsanitize=${TAEL_SANITIZE})
 endif()
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A generated Hugging Face directory of a given size goes through `tael checkpoint export-hf`, alone and by way of a
-checkpoint that `import-hf` makes: every tensor keeps its bytes, and the program's resident memory stays under a limit however large the model is.
+checkpoint that `import-hf` makes: every tensor keeps its bytes, and the program's resident memory stays under a limit
+however large the model is.
 
     tests/run/hf_export_test.py build/tael --size small --limit-mb 96
     tests/run/hf_export_test.py build/tael --size 8gb --limit-mb 1024 --scratch DIR
@@ -164,9 +165,10 @@ sys.exit(code)
 
 def export(arguments, limit_mb):
     run = subprocess.run([sys.executable, "-S", "-E", "-c", MEASURE, *arguments], stdout=subprocess.PIPE, text=True)
-    print(run.stdout, end="")
     assert run.returncode == 0, f"{' '.join(arguments)}: exit {run.returncode}"
-    peak_mb = int(run.stdout.split()[-1]) * 1024 / 1e6
+    *said, kib = run.stdout.splitlines()
+    peak_mb = int(kib) * 1024 / 1e6
+    print("\n".join([*said, f"  {arguments[2]}: at most {peak_mb:.0f} MB resident"]))
     assert peak_mb <= limit_mb, f"{peak_mb:.0f} MB resident, at most {limit_mb} MB are allowed"
     return peak_mb
 
