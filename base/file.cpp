@@ -170,6 +170,14 @@ std::string read_file(const std::string& path, uint64_t max_bytes, Exit missing)
   return content;
 }
 
+std::string read_file_end(const std::string& path, uint64_t most) {
+  const File file = File::open(path);
+  const uint64_t size = file.size(), length = std::min(size, most);
+  std::string text(length, '\0');
+  file.read_at(size - length, text.data(), length);
+  return text;
+}
+
 void replace_file(const std::string& path, std::string_view content) {
   const std::string prepared = path + ".tmp";
   remove_tree(prepared);  // of a writer that did not come to its end

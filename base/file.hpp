@@ -77,6 +77,8 @@ File open_to_append(const std::string& path, uint64_t& size);
 
 // The content of a file; larger than `max_bytes` is Error(bad_data), not there is Error(missing).
 std::string read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 30, Exit missing = Exit::io);
+// Its last `most` bytes, or all of it.
+std::string read_file_end(const std::string& path, uint64_t most);
 
 // Afterwards `path` has this content, even if the machine loses power; until then, and after a failure, what it had.
 // Writes `path` + ".tmp" beside it, syncs, renames, syncs the directory. One writer of a path at a time.

@@ -106,6 +106,16 @@ std::optional<TensorDifference> difference(const Entry& a, const Entry& b) {
   return d;
 }
 
+// Without the copies that `other` lacks and that repeat their original.
+Entries without_copies(Entries entries, const Entries& other, const std::vector<HfCopy>& copies) {
+  for (const HfCopy& copy : copies) {
+    const auto own = entries.find(copy.name), original = entries.find(copy.original);
+    if (own == entries.end() || original == entries.end() || other.contains(copy.name)) continue;
+    if (!difference(own->second, original->second)) entries.erase(own);
+  }
+  return entries;
+}
+
 Comparison compare(const Entries& a, const Entries& b) {
   Comparison result;
   for (const auto& [path, entry] : a) {
@@ -166,6 +176,9 @@ Comparison compare(const Checkpoint& a, const Checkpoint& b) {
   return result;
 }
 
-Comparison compare_weights(const ModelFiles& a, const ModelFiles& b) { return compare(entries_of(a), entries_of(b)); }
+Comparison compare_weights(const ModelFiles& a, const ModelFiles& b, const std::vector<HfCopy>& copies) {
+  const Entries x = entries_of(a), y = entries_of(b);
+  return compare(without_copies(x, y, copies), without_copies(y, x, copies));
+}
 
 }  // namespace tael

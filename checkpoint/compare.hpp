@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.hpp"
+#include "checkpoint/hf_import.hpp"
 #include "checkpoint/model_files.hpp"
 
 namespace tael {
@@ -29,7 +30,8 @@ struct Comparison {
 
 // Weights, moments, texts and state.
 Comparison compare(const Checkpoint& a, const Checkpoint& b);
-// Weights alone, of whatever keeps them.
-Comparison compare_weights(const ModelFiles& a, const ModelFiles& b);
+// Weights alone, of whatever keeps them. `copies`: tensors that one of the two may hold although they only repeat
+// another one of it; where they do, they make no difference.
+Comparison compare_weights(const ModelFiles& a, const ModelFiles& b, const std::vector<HfCopy>& copies = {});
 
 }  // namespace tael

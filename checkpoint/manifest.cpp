@@ -31,6 +31,7 @@ void write_state(JsonWriter& json, const RunState& s) {
   json.key("state").begin_object().field("training", s.training);
   if (s.training) {
     json.field("step", s.step).field("samples", s.samples).field("tokens", s.tokens).field("attempt", s.attempt);
+    if (s.milestone) json.field("milestone", true);
     json.field("seed", s.seed).field("reduction_lanes", s.reduction_lanes);
     json.field("reduction_segments", s.reduction_segments).field("sample_order", s.sample_order);
     json.field("tokenizer", s.tokenizer);
@@ -56,6 +57,7 @@ RunState read_state(const Json& json) {
       *value = json.at(key).as_int();
       if (*value < 0) json.at(key).fail_here("{} is negative", key);
     }
+    if (const Json* milestone = json.find("milestone")) s.milestone = milestone->as_bool();
     s.seed = json.at("seed").as_int();
     s.tokenizer = json.at("tokenizer").as_string();
     for (const Json& digest : json.at("data").items()) s.data.push_back(digest.as_string());

@@ -43,6 +43,7 @@ struct RunState {
   int64_t samples = 0;  // sequences consumed: the data cursor
   int64_t tokens = 0;   // consumed: the position of every schedule
   int64_t attempt = 0;
+  bool milestone = false;  // stays for ever, whatever later starts say of milestones
   int64_t seed = 0;
   int64_t reduction_lanes = 0;  // 0: the fast reduction
   int64_t reduction_segments = 0;

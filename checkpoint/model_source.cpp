@@ -16,14 +16,14 @@ bool is_run(const std::string& path) {
 
 CheckpointStore store_of(const std::string& run) { return CheckpointStore(run + "/checkpoints"); }
 
-// The step after which a run ended, from its status.json; nothing: it goes on, failed, or does not say.
+// The step of the weights in RUN/model, from status.json; nothing: the run goes on, stopped before its end (what lies
+// there is of an earlier end), failed, or does not say.
 std::optional<int64_t> ended_at(const std::string& run) {
   const std::string path = run + "/status.json";
   if (!path_exists(path)) return std::nullopt;
   try {
     const auto document = JsonDocument::parse(read_file(path), path);
-    const std::string& state = document.root().at("state").as_string();
-    if (state != "done" && state != "stopped") return std::nullopt;
+    if (document.root().at("state").as_string() != "done") return std::nullopt;
     return document.root().at("step").as_int();
   } catch (const Error&) {
     return std::nullopt;  // a status is for people; what the weights are follows from the checkpoints then

@@ -187,6 +187,7 @@ std::optional<SaveResult> CheckpointSaver::move_on(bool wait) {
   if (comm_.rank() == 0) {
     job.run([this, &job] {
       if (options_.may_publish) options_.may_publish();
+      job.report.state.milestone = store_.is_milestone(job.state, options_.retention);
       store_.commit(job.report);
       try {
         store_.retain(options_.retention);

@@ -131,32 +131,49 @@ void CheckpointStore::sweep() const {
   if (!names.empty()) write_latest();
 }
 
-void CheckpointStore::retain(const Retention& retention) const {
-  const std::vector<int64_t> all = steps();
-  std::vector<int64_t> tokens(all.size());
-  std::vector<bool> unreadable(all.size(), false);
-  for (size_t i = 0; retention.milestone_interval && i < all.size(); ++i) {
+bool CheckpointStore::is_milestone(const RunState& state, const Retention& retention) const {
+  if (!retention.milestone_interval) return false;
+  int64_t before = 0;  // tokens
+  for (const int64_t step : steps()) {
+    if (step >= state.step) break;
     try {
-      tokens[i] = Checkpoint::open(path(all[i])).state().tokens;
+      before = Checkpoint::open(path(step)).state().tokens;
     } catch (const Error& error) {
       if (error.code() != Exit::bad_data) throw;
-      tokens[i] = i == 0 ? 0 : tokens[i - 1];
-      unreadable[i] = true;  // damaged, and perhaps a milestone: not ours to delete
     }
   }
-  std::vector<bool> keep = kept(tokens, retention);
-  for (size_t i = 0; i < all.size(); ++i) keep[i] = keep[i] || unreadable[i];
-  for (size_t i = 0; i < all.size(); ++i)
-    if (!keep[i]) remove(all[i]);
+  return kept({{before, false}, {state.tokens, false}, {state.tokens + 1, false}},
+              {.keep = 1, .milestone_interval = retention.milestone_interval})[1];
 }
 
-std::vector<bool> kept(const std::vector<int64_t>& tokens, const Retention& retention) {
-  std::vector<bool> keep(tokens.size(), false);
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    keep[i] = static_cast<int64_t>(tokens.size() - i) <= std::max<int64_t>(retention.keep, 1);
+void CheckpointStore::retain(const Retention& retention) const {
+  const std::vector<int64_t> all = steps();
+  std::vector<Retained> states(all.size());
+  std::vector<bool> unreadable(all.size(), false);
+  for (size_t i = 0; i < all.size(); ++i) {
+    try {
+      const RunState state = Checkpoint::open(path(all[i])).state();
+      states[i] = {state.tokens, state.milestone};
+    } catch (const Error& error) {
+      if (error.code() != Exit::bad_data) throw;
+      if (i > 0) states[i].tokens = states[i - 1].tokens;
+      unreadable[i] = true;
+    }
+  }
+  std::vector<bool> keep = kept(states, retention);
+  for (size_t i = 0; i < all.size(); ++i)
+    if (!keep[i] && !unreadable[i]) remove(all[i]);
+}
+
+std::vector<bool> kept(const std::vector<Retained>& checkpoints, const Retention& retention) {
+  const size_t count = checkpoints.size();
+  std::vector<bool> keep(count, false);
+  for (size_t i = 0; i < count; ++i) {
+    keep[i] = checkpoints[i].milestone || static_cast<int64_t>(count - i) <= std::max<int64_t>(retention.keep, 1);
     if (!retention.milestone_interval) continue;
-    const int64_t interval = tokens[i] / *retention.milestone_interval;
-    if (interval > 0 && (i == 0 || tokens[i - 1] / *retention.milestone_interval < interval)) keep[i] = true;
+    const int64_t interval = checkpoints[i].tokens / *retention.milestone_interval;
+    if (interval > 0 && (i == 0 || checkpoints[i - 1].tokens / *retention.milestone_interval < interval))
+      keep[i] = true;
   }
   return keep;
 }

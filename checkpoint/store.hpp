@@ -47,8 +47,10 @@ class CheckpointStore {
   std::string set_aside(int64_t step) const;
   // Removes what dead attempts left half-done, a stale `latest` included.
   void sweep() const;
-  // Deletes what `retention` does not keep; never the newest. Reads manifests for the milestones; one that is damaged
-  // is then kept.
+  // Whether a checkpoint of this state, once it is there, is the first of its interval.
+  bool is_milestone(const RunState& state, const Retention& retention) const;
+  // Deletes what `retention` does not keep; never the newest, and never what was saved as a milestone. One whose
+  // manifest is damaged is kept: it may be one.
   void retain(const Retention& retention) const;
 
  private:
@@ -58,7 +60,11 @@ class CheckpointStore {
   std::string directory_;
 };
 
-// Which of these checkpoints `retention` keeps. `tokens` of each, in ascending order of steps.
-std::vector<bool> kept(const std::vector<int64_t>& tokens, const Retention& retention);
+// Which of these checkpoints, in ascending order of steps, `retention` keeps.
+struct Retained {
+  int64_t tokens = 0;
+  bool milestone = false;
+};
+std::vector<bool> kept(const std::vector<Retained>& checkpoints, const Retention& retention);
 
 }  // namespace tael

@@ -31,6 +31,8 @@ class Budget {
   void evaluation_took(double device_seconds) { evaluations_.add(device_seconds, 1); }
   // What the next one is expected to cost: the dearest of the last.
   double expected_step(double size = 1) const { return steps_.dearest(estimates_.step, size); }
+  double expected_save() const { return saves_.dearest(estimates_.save, 1); }
+  double expected_evaluation() const { return evaluations_.dearest(estimates_.evaluation, 1); }
   // What the next one may cost.
   double step(double size = 1) const { return steps_.at_most(estimates_.step, size); }
   double save() const { return saves_.at_most(estimates_.save, 1); }

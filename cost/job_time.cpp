@@ -9,7 +9,7 @@
 namespace tael {
 
 std::optional<MeasuredSteps> measured_steps(std::string_view lines) {
-  std::map<int64_t, double> seconds_of_step;
+  std::map<int64_t, double> flops_of_step;
   while (!lines.empty()) {
     const size_t end = lines.find('\n');
     if (end == lines.npos) break;  // torn
@@ -19,21 +19,32 @@ std::optional<MeasuredSteps> measured_steps(std::string_view lines) {
       const JsonDocument document = JsonDocument::parse(line, "metrics.jsonl");
       const Json& root = document.root();
       if (root.at("kind").as_string() != "step") continue;
-      seconds_of_step[root.at("step").as_int()] = root.at("perf/step_ms").as_double() / 1e3;
+      const double flops = root.at("perf/tflops_per_gpu").as_double() * 1e12;
+      if (flops > 0) flops_of_step[root.at("step").as_int()] = flops;
     } catch (const Error&) {
       continue;
     }
   }
-  if (seconds_of_step.empty()) return std::nullopt;
-  std::vector<double> seconds;
-  for (const auto& [step, value] : seconds_of_step) seconds.push_back(value);
-  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return MeasuredSteps{.median_seconds = *middle, .count = static_cast<int64_t>(seconds.size())};
+  if (flops_of_step.empty()) return std::nullopt;
+  std::vector<double> rates;
+  for (const auto& [step, flops] : flops_of_step) rates.push_back(flops);
+  const auto middle = rates.begin() + static_cast<std::ptrdiff_t>((rates.size() - 1) / 2);  // of two the slower
+  std::nth_element(rates.begin(), middle, rates.end());
+  return MeasuredSteps{.median_flops = *middle, .count = static_cast<int64_t>(rates.size())};
 }
 
 double predicted_step_seconds(double flops_per_step, double peak_flops_per_second) {
   return flops_per_step / (kAssumedShareOfPeak * peak_flops_per_second);
+}
+
+double evaluation_flops(double training_flops_per_token, double tokens) {
+  return training_flops_per_token / 3 * tokens;
+}
+
+int64_t evaluations_left(int64_t done, int64_t steps, int64_t interval) {
+  if (steps <= done) return 0;
+  const int64_t between = interval > 0 ? (steps - 1) / interval - done / interval : 0;
+  return between + 1;
 }
 
 double predicted_save_seconds(double state_bytes) { return 1 + state_bytes / kAssumedFileRate; }

@@ -21,13 +21,13 @@ inline constexpr double kAssumedLaunchSeconds = 15;
 // Slurm looks at its limits that often: a signal may come so much late, and is asked for so much earlier.
 inline constexpr double kSchedulerSlackSeconds = 60;
 
-// Steps that were measured: the median of their seconds. Nothing where none was.
+// Steps that were measured: at what rate a rank computed in the median one, whatever ranks, batch and length they had.
 struct MeasuredSteps {
-  double median_seconds = 0;
-  int64_t count = 0;  // that the median is of
+  double median_flops = 0;  // FLOP/s of a rank
+  int64_t count = 0;        // that the median is of
 };
 // From the end of a metrics.jsonl: lines of kind "step", the last line of a step counts; what is no whole line of JSON
-// (the first of a part, a torn last one) is passed over.
+// (the first of a part, a torn last one) is passed over. Nothing where none was measured.
 std::optional<MeasuredSteps> measured_steps(std::string_view metrics_lines);
 
 struct JobTime {
@@ -38,6 +38,10 @@ struct JobTime {
 };
 
 double predicted_step_seconds(double flops_per_step, double peak_flops_per_second);
+// FLOPs of an evaluation: the forward third of what training takes of as many tokens.
+double evaluation_flops(double training_flops_per_token, double tokens);
+// Evaluations that follow steps `done` + 1 to `steps`: after every `interval`-th (0: none of these) and after the last.
+int64_t evaluations_left(int64_t done, int64_t steps, int64_t interval);
 // state_bytes: of weights and moments. data_bytes: what is checked before the first step, once per host.
 double predicted_save_seconds(double state_bytes);
 double predicted_start_up_seconds(double state_bytes, double data_bytes);

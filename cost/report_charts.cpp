@@ -46,8 +46,10 @@ ChartLine line_of(const Report& r, std::string name, std::string_view color, con
 
 double tokens_of(const StepPoint& step) { return static_cast<double>(step.tokens); }
 
-// Every second attempt of the history that stands is shaded.
+// Every second attempt of the history that stands is shaded; none where there are so many that nobody could tell them
+// apart.
 std::vector<ChartBand> attempt_bands(const Report& r) {
+  constexpr size_t kMost = 100;
   std::vector<ChartBand> bands;
   double before = 0;
   bool open = false;
@@ -58,6 +60,7 @@ std::vector<ChartBand> attempt_bands(const Report& r) {
     open = shaded;
     before = tokens_of(step);
   }
+  if (bands.size() > kMost) bands.clear();
   return bands;
 }
 

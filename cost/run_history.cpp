@@ -49,7 +49,7 @@ Point at_step(const Json& json) {
 
 template <class Point>
 void drop_beyond(std::vector<Point>& points, int64_t step) {
-  std::erase_if(points, [&](const Point& point) { return point.step > step; });
+  while (!points.empty() && points.back().step > step) points.pop_back();  // they ascend
 }
 
 // Lines in the order in which they were written; a line of a later attempt says where that one began.
@@ -134,12 +134,16 @@ ExpertLoad read_load(const Json& json) {
 
 std::vector<BookedLine> mark_lost(std::vector<LedgerLine> lines) {
   std::vector<BookedLine> booked;
-  for (LedgerLine& line : lines) {
-    if (line.kind == "restart")
-      for (BookedLine& earlier : booked) earlier.lost = earlier.lost || earlier.line.step > line.step;
-    else
-      booked.push_back({std::move(line), false});
+  int64_t begun_again = std::numeric_limits<int64_t>::max();  // the earliest step at which a later attempt began
+  for (auto line = lines.rbegin(); line != lines.rend(); ++line) {
+    if (line->kind == "restart") {
+      begun_again = std::min(begun_again, line->step);
+    } else {
+      const bool lost = line->step > begun_again;
+      booked.push_back({std::move(*line), lost});
+    }
   }
+  std::ranges::reverse(booked);
   return booked;
 }
 

@@ -98,7 +98,7 @@ std::vector<Sequences> micro_batches(const Config& config, const BatchDivision& 
 }  // namespace
 
 Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time, double began, size_t node_bytes,
-         const Progress& begins)
+         const std::optional<Progress>& begins)
     : loaded(loaded_config),
       config(loaded_config.config),
       comm(communicator),
@@ -108,7 +108,7 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
       stream(pool, execution.isa),
       network(config.model.shape, config.mtp.hidden, exchange, config.training.seq_length),
       division(make_division(config, comm)) {
-  begin_at(begins);
+  begin_at(begins.value_or(Progress{}));
   std::vector<std::string> train_paths;
   for (const DataSource& source : config.data.train) train_paths.push_back(source.path);
   train_shards = open_on_hosts(comm, train_paths, config.data.verify);
@@ -118,7 +118,7 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
     if (!valid_shards.empty()) require_targets(valid_shards);
     sampler = make_sampler(config, train_shards);
     if (config.data.document_mask) separator = document_separator(train_shards);
-    if (config.checkpoint.initial_load_path) {
+    if (config.checkpoint.initial_load_path && !begins) {
       check_hf_tensors(*open_model(*config.checkpoint.initial_load_path).files, network.table());
     }
     spans = owned_spans(network.table());

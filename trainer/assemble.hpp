@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "checkpoint/saver.hpp"
@@ -55,10 +56,10 @@ struct Progress {
 
 struct Run {
   // `time` and `began`: what the clock goes by, and when on it this rank began. node_bytes: memory that the ranks of a
-  // host may take; 0: what this host has free. Where they cannot have it, Error(bad_config). `begins`: where it
-  // probably will; begin_at says where it does.
+  // host may take; 0: what this host has free. Where they cannot have it, Error(bad_config). `begins`: the position of
+  // the checkpoint from which it probably will go on, nothing: there is none; begin_at says where it begins.
   Run(const LoadedConfig& loaded, Comm& comm, TimeSource time = monotonic_time(), double began = process_start(),
-      size_t node_bytes = 0, const Progress& begins = {});
+      size_t node_bytes = 0, const std::optional<Progress>& begins = std::nullopt);
   Run(const Run&) = delete;
 
   const LoadedConfig& loaded;

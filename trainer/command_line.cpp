@@ -174,9 +174,10 @@ class CommandLine {
     });
   }
   // Work of all ranks that the launcher started.
-  void on_ranks(CLI::App* app, std::function<int(Comm&)> work) {
-    app->callback([this, work = std::move(work)] {
-      action_ = [this, work] {
+  void on_ranks(CLI::App* app, std::function<int(Comm&)> work, bool can_stop = false) {
+    app->callback([this, work = std::move(work), can_stop] {
+      action_ = [this, work, can_stop] {
+        if (can_stop) process_.catch_interrupts();  // first of all: the ranks of many hosts take their time to meet
         const std::unique_ptr<Comm> comm = make_comm(comm_kind());
         return run_rank(
             *comm, [&] { return printed(work(*comm)); }, reporter());
@@ -199,18 +200,20 @@ class CommandLine {
     words_of(app->add_option("--resume", train_.resume, "auto, never, or the path of a checkpoint"), {"auto", "never"});
     app->add_flag("--profile", train_.profile, "print where the time of a step goes");
     app->add_flag("--dry-run", train_.dry_run, "check everything, print the plan, write nothing");
-    on_ranks(app, [this](Comm& comm) {
-      train_.search = search();
-      train_.command = command_;
-      train_.color = colored();
-      train_.is_terminal = isatty(STDERR_FILENO) != 0;
-      train_.interrupted = process_.interrupted;
-      if (const char* tasks = process_.environment("SLURM_NTASKS")) train_.slurm_tasks = std::atoi(tasks);
-      if (const char* job = process_.environment("SLURM_JOB_ID")) train_.job = job;
-      if (const char* started = process_.environment("TAEL_JOB_STARTED")) train_.began = job_start(started);
-      process_.catch_interrupts();
-      return run_train(train_, comm);
-    });
+    on_ranks(
+        app,
+        [this](Comm& comm) {
+          train_.search = search();
+          train_.command = command_;
+          train_.color = colored();
+          train_.is_terminal = isatty(STDERR_FILENO) != 0;
+          train_.interrupted = process_.interrupted;
+          if (const char* tasks = process_.environment("SLURM_NTASKS")) train_.slurm_tasks = std::atoi(tasks);
+          if (const char* job = process_.environment("SLURM_JOB_ID")) train_.job = job;
+          if (const char* started = process_.environment("TAEL_JOB_STARTED")) train_.began = job_start(started);
+          return run_train(train_, comm);
+        },
+        true);
   }
 
   void eval() {

@@ -1,11 +1,14 @@
 #include "trainer/evaluate.hpp"
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cmath>
 #include <numbers>
 #include <vector>
 
 #include "data/eval_windows.hpp"
+#include "parallel/agree.hpp"
 
 namespace tael {
 
@@ -67,6 +70,9 @@ void score(const Evaluation& e, const Windows& windows, int64_t first, int64_t c
 // Sums of windows that are kept apart until all are there: their number bounds memory, whatever the data's size.
 constexpr int64_t kMostSums = 4096;
 
+// Between two questions whether to give up.
+constexpr std::chrono::milliseconds kRound(200);
+
 }  // namespace
 
 size_t evaluation_buffer_bytes(int64_t batch, int64_t seq_length, int ranks) {
@@ -87,7 +93,7 @@ void require_targets(std::span<const TokenShard> shards) {
   fail(Exit::bad_data, "{}: no token to predict in it", shards.empty() ? "no shard" : shards[0].info().path);
 }
 
-EvalResult evaluate(Comm& comm, const Evaluation& e) {
+std::optional<EvalResult> evaluate(Comm& comm, const Evaluation& e) {
   EvalResult result;
   result.has_text = !e.shards.empty();
   int64_t longest = 0;
@@ -112,14 +118,24 @@ EvalResult evaluate(Comm& comm, const Evaluation& e) {
                   std::vector<int32_t>(e.separator >= 0 ? tokens : 0),
                   std::vector<double>(static_cast<size_t>(e.batch))};
   const int64_t last = std::min(total, end * size);
-  for (int64_t i = begin * size; i < last;) {
-    const int64_t length = windows.at(i).place.targets;
-    int64_t count = 1;
-    while (count < e.batch && i + count < last && windows.at(i + count).place.targets == length) ++count;
-    score(e, windows, i, count, buffers);
-    for (int64_t b = 0; b < count; ++b)
-      mine[static_cast<size_t>((i + b) / size - begin)] += buffers.nats[static_cast<size_t>(b)];
-    i += count;
+  int64_t i = begin * size;
+  for (bool any_left = true; any_left;) {
+    const auto round_ends = std::chrono::steady_clock::now() + kRound;
+    agreed(comm, [&] {  // the shards may be damaged where only one rank reads
+      while (i < last && std::chrono::steady_clock::now() < round_ends) {
+        const int64_t length = windows.at(i).place.targets;
+        int64_t count = 1;
+        while (count < e.batch && i + count < last && windows.at(i + count).place.targets == length) ++count;
+        score(e, windows, i, count, buffers);
+        for (int64_t b = 0; b < count; ++b)
+          mine[static_cast<size_t>((i + b) / size - begin)] += buffers.nats[static_cast<size_t>(b)];
+        i += count;
+      }
+    });
+    std::array<int64_t, 2> left_and_give_up = {i < last ? 1 : 0, e.give_up && e.give_up() ? 1 : 0};
+    comm.all_reduce(left_and_give_up, ReduceOp::max);
+    any_left = left_and_give_up[0] != 0;
+    if (any_left && left_and_give_up[1] != 0) return std::nullopt;
   }
   comm.all_gather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)));
   for (int64_t g = 0; g < groups; ++g) result.nats += all[static_cast<size_t>(g)];

@@ -1,6 +1,7 @@
 // How well a model predicts token shards: every target scored once, with the main head (data/eval_windows.hpp).
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 
@@ -21,6 +22,8 @@ struct Evaluation {
   int64_t seq_length = 0;
   int64_t batch = 1;       // windows that go through at once
   int32_t separator = -1;  // attention stays inside documents that this token ends; -1: it does not
+  // Asked on every rank several times a second: where one says so, all give up. Empty: never.
+  std::function<bool()> give_up = {};
 };
 
 struct EvalResult {
@@ -40,8 +43,8 @@ void require_targets(std::span<const TokenShard> shards);
 // What evaluate() takes of a rank's memory beside the network's arenas, at most.
 size_t evaluation_buffer_bytes(int64_t batch, int64_t seq_length, int ranks);
 
-// Collective: ranks share the windows. The sum has one order, whatever the number of ranks and `batch`.
-// REQUIRES a target in the shards (require_targets).
-EvalResult evaluate(Comm& comm, const Evaluation& evaluation);
+// Collective: ranks share the windows. The sum has one order, whatever the number of ranks and `batch`. Nothing, on all
+// ranks, where it was given up. REQUIRES a target in the shards (require_targets).
+std::optional<EvalResult> evaluate(Comm& comm, const Evaluation& evaluation);
 
 }  // namespace tael

@@ -13,11 +13,14 @@ namespace {
 volatile std::sig_atomic_t interrupted = 0;
 
 void on_interrupt(int signal) {
-  if (interrupted != 0) _exit(128 + signal);  // asked twice: leave at once
+  static volatile std::sig_atomic_t asked = 0;
+  if (asked != 0) _exit(128 + signal);  // asked twice: leave at once
+  asked = 1;
   interrupted = 1;
 }
 
-// The scheduler's notice, which may come again and again while the step ends and the checkpoint is written.
+// The scheduler's notice, which may come again and again while the step ends and the checkpoint is written, and be
+// followed by a TERM that is no second wish.
 void on_notice(int) { interrupted = 1; }
 
 void catch_interrupts() {

@@ -1,5 +1,6 @@
 #include "trainer/metrics.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/json.hpp"
@@ -55,6 +56,23 @@ void MetricsFile::write_event(int64_t step, int64_t tokens, std::string_view tex
   Line line(time, attempt_, step, tokens, "event");
   line.json.field("message", text);
   append(line);
+}
+
+bool has_evaluation(const std::string& path, int64_t step) {
+  if (!path_exists(path)) return false;
+  const std::string text = read_file_end(path, uint64_t{64} << 20);
+  for (std::string_view rest = text; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    if (line.find(R"("eval")") == line.npos) continue;
+    try {
+      const JsonDocument document = JsonDocument::parse(line, path);
+      const Json& root = document.root();
+      if (root.at("kind").as_string() == "eval" && root.at("step").as_int() == step) return true;
+    } catch (const Error&) {  // torn by a kill
+    }
+  }
+  return false;
 }
 
 void MetricsFile::write_end(int64_t step, int64_t tokens, std::string_view state, Clock::time_point time) {

@@ -49,6 +49,9 @@ class MetricsFile {
   uint64_t size_ = 0;
 };
 
+// Whether the file has a line of kind "eval" of this step, as far as its last 64 MiB tell.
+bool has_evaluation(const std::string& path, int64_t step);
+
 // RUN/experts.jsonl: how the tokens of a step were spread over experts, for some 64 steps of a run, so that any length
 // of run makes a file of a size that a report can read. A line: {"t", "attempt", "step", "tokens", "layers": [number of
 // each MoE layer, MTP modules behind the last], "counts": [[tokens of each expert, by all ranks], ... a layer]}.

@@ -12,7 +12,8 @@ constexpr double kLedgerBeatSeconds = 20;
 }  // namespace
 
 Record::Record(const LoadedConfig& loaded, const Environment& environment, const CostClock& clock, double began)
-    : with_tensorboard_(loaded.config.metrics.tensorboard),
+    : loaded_(loaded),
+      environment_(environment),
       directory_(loaded.config.run.dir),
       lock_(RunLock::acquire(directory_.path(), {.attempt = 0,
                                                  .owner = this_process(environment.job),
@@ -23,10 +24,14 @@ Record::Record(const LoadedConfig& loaded, const Environment& environment, const
                                                  .ended = {},
                                                  .exit_code = 0,
                                                  .reason = {}})) {
-  directory_.describe(loaded, environment);
-  ledger_ = std::make_unique<Ledger>(
-      directory_.file("ledger.jsonl"),
-      Ledger::Attempt{.number = lock_.attempt(), .ranks = environment.ranks, .began = began}, clock);
+  try {
+    ledger_ = std::make_unique<Ledger>(
+        directory_.file("ledger.jsonl"),
+        Ledger::Attempt{.number = lock_.attempt(), .ranks = environment.ranks, .began = began}, clock);
+  } catch (const Error& error) {
+    lock_.release(static_cast<int>(error.code()), error.what());
+    throw;
+  }
   beats_ = std::thread([this] { keep_beating(); });
 }
 
@@ -57,9 +62,11 @@ void Record::beat() {
   if (lock_.owned()) attempt([&] { ledger_->beat(kLedgerBeatSeconds); });
 }
 
+void Record::describe() const { directory_.describe(loaded_, environment_); }
+
 void Record::begin_at(int64_t step) {
   metrics_.emplace(directory_.file("metrics.jsonl"), attempt());
-  if (!with_tensorboard_) return;
+  if (!loaded_.config.metrics.tensorboard) return;
   make_directories(directory_.file("tb"));
   tensorboard_.emplace(TensorboardOptions{.directory = directory_.file("tb"),
                                           .host = host_name(),

@@ -21,7 +21,8 @@ namespace tael {
 
 class Record {
  public:
-  // `began`: on the clock's scale, the earliest rank's start. The clock outlives the record. Error(locked), Error(io).
+  // `began`: on the clock's scale, the earliest rank's start. Configuration and clock outlive the record.
+  // Error(locked), Error(io).
   Record(const LoadedConfig& loaded, const Environment& environment, const CostClock& clock, double began);
   ~Record();
   Record(const Record&) = delete;
@@ -32,6 +33,8 @@ class Record {
   const RunDirectory& directory() const { return directory_; }
   Ledger& ledger() const { return *ledger_; }
 
+  // RUN/config.yaml and env.json, once it is known that the attempt begins: one that is refused changes nothing.
+  void describe() const;
   // Where the attempt begins is known: opens what shows steps. `step`: the last one done.
   void begin_at(int64_t step);
 
@@ -71,7 +74,8 @@ class Record {
   }
   void keep_beating();
 
-  const bool with_tensorboard_;
+  const LoadedConfig& loaded_;
+  const Environment environment_;
   RunDirectory directory_;
   RunLock lock_;
   std::unique_ptr<Ledger> ledger_;

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <filesystem>
 #include <fstream>
 
@@ -94,6 +95,20 @@ void RunDirectory::describe(const LoadedConfig& loaded, const Environment& envir
     json.begin_object().field("key", d.path).field("preset", d.first).field("run", d.second).end_object();
   json.end_array().end_object();
   replace_file(file("env.json"), json.text() + "\n");
+}
+
+void RunDirectory::forget(const std::string& path) {
+  ::rmdir((path + "/attempts").c_str());  // which stays while there is anything in it
+  ::rmdir(path.c_str());
+}
+
+void RunDirectory::sweep() const {
+  for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+    const std::string name = entry.path().filename().string();
+    // free_name_beside(RUN/model)
+    if (name.starts_with("model.") && name.ends_with(".tmp") && std::isdigit(static_cast<unsigned char>(name[6])) != 0)
+      remove_tree(entry.path().string());
+  }
 }
 
 bool RunDirectory::stop_requested() const { return path_exists(file("STOP")); }

@@ -46,6 +46,10 @@ class RunDirectory {
 
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }
+  // Removes what a killed owner left half-written. Only the owner of the lock does.
+  void sweep() const;
+  // Removes a run directory in which nothing is: of a start that failed before it had its lock.
+  static void forget(const std::string& path);
   bool stop_requested() const;  // RUN/STOP is there
   void remove_stop() const;
 

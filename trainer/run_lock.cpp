@@ -162,8 +162,14 @@ RunLock RunLock::acquire(const std::string& run_directory, AttemptRecord record,
     const int descriptor = ::mkstemp(prepared.data());
     if (descriptor < 0) fail(Exit::io, "{}: cannot create: {}", prepared, std::generic_category().message(errno));
     ::close(descriptor);
-    replace_file(prepared, text_of(record));
-    const bool won = link_to(prepared, base + std::string(kEnd));
+    bool won = false;
+    try {
+      replace_file(prepared, text_of(record));
+      won = link_to(prepared, base + std::string(kEnd));
+    } catch (...) {
+      ::unlink(prepared.c_str());
+      throw;
+    }
     remove_tree(prepared);
     if (!won) continue;  // and find that the winner lives
     sync_directory(lock.directory_);

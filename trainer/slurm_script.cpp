@@ -34,6 +34,7 @@ constexpr std::array kOwned = std::to_array<Owned>({
     {"parsable", "tael submit reads the answer of sbatch"},
     {"requeue", "it is always asked for"},
     {"signal", "it follows from the time of a step and of a save"},
+    {"tasks-per-node", "give cluster.devices_per_node"},
     {"time", "give time_limit"},
     {"wait", "tael submit does not wait for the job"},
     {"wrap", "the script is the job"},
@@ -256,12 +257,22 @@ export TAEL_JOB_STARTED
 cd {directory} || exit 74
 
 # Slurm sends USR1 to this shell {signal} s before the time limit. It goes on to the launcher and from there to every
-# rank: each ends its step, the checkpoint is completed, and the exit code is 75.
+# rank: each ends its step, the checkpoint is completed, and the exit code is 75. It goes again and again, since a launcher
+# that just starts may miss it.
 launcher=
+teller=
+asked=
 interrupted=
-trap 'interrupted=1; [[ -z $launcher ]] || kill -USR1 "$launcher" 2>/dev/null' USR1
+tell() {{ while sleep 5 && kill -USR1 "$launcher" 2>/dev/null; do :; done; }}
+pass_on() {{
+  [[ -n $launcher ]] || return
+  kill -USR1 "$launcher" 2>/dev/null
+  [[ -n $teller ]] || {{ tell & teller=$!; }}
+}}
+trap 'interrupted=1; asked=1; pass_on' USR1
 
 {launch}launcher=$!
+[[ -z $asked ]] || pass_on
 
 # A signal ends a wait early; the exit code is that of the wait that no signal ended.
 while true; do
@@ -270,10 +281,13 @@ while true; do
   code=$?
   [[ -n $interrupted ]] || break
 done
+[[ -z $teller ]] || kill "$teller" 2>/dev/null
+# 138: the signal ended a launcher that could not take it yet; nothing had begun.
+[[ $code == 138 && -n $asked ]] && code=75
 [[ $code == 75 ]] || exit "$code"
 
 # Back into the queue, as the last act: Slurm ends this script at once. A code above 128 is just that.
-again='tael: stopped with a complete checkpoint; go on with: sbatch '{itself}
+again='tael: stopped before its end; go on with: sbatch '{itself}
 if [[ -z ${{SLURM_JOB_ID:-}} ]]; then
   echo "$again" >&2
 else

@@ -66,8 +66,11 @@ StepReport train_step(Run& run, Progress& progress) {
     return rank_range(first, count, run.division.rank, run.division.ranks);
   };
   run.clock.charge(CostKind::data_wait);
-  const Batch batch = run.loader->next(range(progress.samples, sequences),
-                                       step < run.steps ? range(after.samples, next_sequences) : SampleRange{});
+  // A shard may be damaged where only one rank reads: then all leave with its message, and rank 0 writes it down.
+  const Batch batch = agreed(run.comm, [&] {
+    return run.loader->next(range(progress.samples, sequences),
+                            step < run.steps ? range(after.samples, next_sequences) : SampleRange{});
+  });
 
   // Forward and backward, lane by lane in micro-batches.
   run.clock.charge(CostKind::compute);

@@ -27,9 +27,8 @@ Training::Border Training::border(bool last, double save_beside) {
   for (size_t k = 0; k < kCostKinds; ++k) sums[k] = static_cast<int64_t>(mine.of[k] * 1e9);
   int64_t &stop = sums[kCostKinds], &over = sums[kCostKinds + 1], &dislodged = sums[kCostKinds + 2],
           &no_evaluation = sums[kCostKinds + 3];
-  stop = setup_.stop != nullptr && *setup_.stop != 0 ? 1 : 0;
+  stop = stop_asked() ? 1 : 0;
   if (record_) {
-    if (record_->directory().stop_requested()) stop = 1;
     if (!record_->owned()) dislodged = 1;
     const double spent = spent_now(), next = cost_of_next_step(progress_.step, tokens()) + save_beside;
     if (!last && !budget_.fits(spent, next)) over = 1;
@@ -48,6 +47,10 @@ Training::Border Training::border(bool last, double save_beside) {
   return b;
 }
 
+bool Training::stop_asked() const {
+  return (setup_.stop != nullptr && *setup_.stop != 0) || (record_ && record_->directory().stop_requested());
+}
+
 bool Training::evaluation_due(int64_t step) const {
   if (run_.valid_shards.empty()) return false;
   const int64_t interval = run_.config.training.eval_interval;
@@ -57,6 +60,7 @@ bool Training::evaluation_due(int64_t step) const {
 Training::Ending Training::loop() {
   Border now = border(progress_.step >= run_.steps);
   if (record_) record_->ledger().book("start", progress_.step, tokens(), now.spent);
+  if (evaluation_owed_ && progress_.step < run_.steps) evaluate_between_steps(now);
   while (progress_.step < run_.steps) {
     if (now.stop) return Ending::stop_asked;
     if (now.over_budget) return Ending::budget_used;
@@ -86,15 +90,21 @@ Training::Ending Training::loop() {
       if (run_.clock.now() - status_at_ >= kStatusSeconds) report_status("running", spent_now());
     }
     save_if_due();
-    if (evaluation_due(report.step) && report.step < run_.steps && !now.stop && !now.over_budget) {
-      if (now.evaluate)
-        evaluate_now();
-      else if (record_)
-        warn(fmt::format("no evaluation at step {}: what is left of the budget is kept for steps",
-                         grouped(report.step)));
-    }
+    if (evaluation_due(report.step) && report.step < run_.steps) evaluate_between_steps(now);
   }
   return Ending::steps_done;
+}
+
+// Of a step that is not the last. `now` is renewed where something ended it early.
+void Training::evaluate_between_steps(Border& now) {
+  if (now.stop || now.over_budget) return;  // whoever goes on finds it missing
+  if (!now.evaluate) {
+    if (record_)
+      warn(fmt::format("no evaluation at step {}: what is left of the budget is kept for steps",
+                       grouped(progress_.step)));
+  } else if (!evaluate_now()) {
+    now = border(false, saver_->busy() ? budget_.save() : 0);
+  }
 }
 
 void Training::finish_report(StepReport& report, double tokens, double seconds, const Border& border) {
@@ -127,33 +137,44 @@ void Training::finish_report(StepReport& report, double tokens, double seconds, 
   }
 }
 
-void Training::evaluate_now() {
+bool Training::evaluate_now() {
   const double begin = run_.clock.now();
   const Charged charged(run_.clock, CostKind::evaluation);
-  const EvalResult result = evaluate(run_.comm, {.network = run_.network,
-                                                 .stream = run_.stream,
-                                                 .saved = *run_.saved_arena,
-                                                 .scratch = *run_.scratch_arena,
-                                                 .segments = run_.config.parallelism.segments(),
-                                                 .weights = run_.weights(),
-                                                 .shards = run_.valid_shards,
-                                                 .seq_length = run_.config.training.seq_length,
-                                                 .batch = run_.division.micro_batch,
-                                                 .separator = run_.separator});
+  const auto give_up = [this] {
+    return stop_asked() || (record_ && !budget_.fits(spent_now(), kClosingSeconds * run_.comm.size()));
+  };
+  const std::optional<EvalResult> result = evaluate(run_.comm, {.network = run_.network,
+                                                                .stream = run_.stream,
+                                                                .saved = *run_.saved_arena,
+                                                                .scratch = *run_.scratch_arena,
+                                                                .segments = run_.config.parallelism.segments(),
+                                                                .weights = run_.weights(),
+                                                                .shards = run_.valid_shards,
+                                                                .seq_length = run_.config.training.seq_length,
+                                                                .batch = run_.division.micro_batch,
+                                                                .separator = run_.separator,
+                                                                .give_up = give_up});
+  if (!result) {
+    if (record_)
+      warn(fmt::format("the evaluation of step {} was given up; whoever goes on begins with it",
+                       grouped(progress_.step)));
+    return false;
+  }
   budget_.evaluation_took((run_.clock.now() - begin) * run_.comm.size());
-  const bool finite = std::isfinite(result.nats);
-  if (!record_ && finite) return;
+  const bool finite = std::isfinite(result->nats);
+  if (!record_ && finite) return true;
   const EvalReport report{.step = progress_.step,
                           .tokens = tokens(),
-                          .loss = result.loss(),
-                          .ppl = result.ppl(),
-                          .bits_per_byte = result.bits_per_byte(),
-                          .targets = result.targets};
+                          .loss = result->loss(),
+                          .ppl = result->ppl(),
+                          .bits_per_byte = result->bits_per_byte(),
+                          .targets = result->targets};
   if (record_) {
     record_->write(report);
     console_->eval(report);
   }
   if (!finite) fail_non_finite_evaluation(run_.network.table(), progress_.step, run_.params);
+  return true;
 }
 
 bool Training::save_due() const {
@@ -230,14 +251,23 @@ void Training::write_model() {
   });
 }
 
+// What follows the last step and its checkpoint. Another ending where it is given up.
+Training::Ending Training::finish() {
+  int64_t over = budget_.limit() && record_ && spent_now() + cost_of_the_end() > *budget_.limit() ? 1 : 0;
+  run_.comm.broadcast(std::as_writable_bytes(std::span(&over, 1)), 0);
+  if (over != 0) return Ending::budget_used;
+  if (!run_.valid_shards.empty() && !evaluate_now())
+    return border(true).stop ? Ending::stop_asked : Ending::budget_used;
+  write_model();
+  return Ending::steps_done;
+}
+
 Exit Training::end(Ending ending) {
+  save_last();
+  if (ending == Ending::steps_done && !complete_before_) ending = finish();
   Exit code = Exit::done;
   const char* state = "done";
-  save_last();
-  if (ending == Ending::steps_done) {
-    if (!complete_before_ && !run_.valid_shards.empty()) evaluate_now();
-    if (!complete_before_) write_model();
-  } else {
+  if (ending != Ending::steps_done) {
     code = ending == Ending::stop_asked ? Exit::requeue : Exit::budget;
     state = ending == Ending::stop_asked ? "stopped" : "budget";
   }
@@ -247,7 +277,7 @@ Exit Training::end(Ending ending) {
     record_->ledger().book("end", progress_.step, tokens(), last.spent);
     record_->end(progress_.step, tokens(), state);
     report_status(state, spent_now());
-    if (ending == Ending::stop_asked) record_->directory().remove_stop();
+    record_->directory().remove_stop();  // however it ended: it has
     record_->release(static_cast<int>(code), state);
     const std::string of = fmt::format("after step {} of {}", grouped(progress_.step), grouped(run_.steps));
     const double hours = record_->ledger().booked() / 3600;
@@ -260,9 +290,8 @@ Exit Training::end(Ending ending) {
     } else if (ending == Ending::stop_asked) {
       say("stopped", fmt::format("{}, as asked; {:.4f} rank-hours; start it again to go on", of, hours));
     } else {
-      say("budget",
-          fmt::format("used up {}: {:.4f} of {:.4f} rank-hours, and the next step with a checkpoint does not fit", of,
-                      hours, *budget_.limit() / 3600));
+      say("budget", fmt::format("used up {}: {:.4f} of {:.4f} rank-hours, and {} does not fit", of, hours,
+                                *budget_.limit() / 3600, what_is_next()));
     }
   }
   return code;
@@ -290,9 +319,20 @@ void Training::record_failure(const Error& error) {
       record_->ledger().book("end", progress_.step + 1, tokens(), mine);
     });
     attempt([&] { record_->end(progress_.step, tokens(), "failed"); });
-    attempt([&] { report_status("failed", spent_now()); });
+    attempt([&] { status_of_failure(); });
     attempt([&] { record_->release(static_cast<int>(error.code()), std::string("failed: ") + error.what()); });
   }
+}
+
+// An attempt that did not begin leaves what the one before it said, unless that had no end.
+void Training::status_of_failure() {
+  std::optional<RunStatus> before;
+  if (!begun_) before = read_status(record_->directory().file("status.json"));
+  if (!before) return report_status("failed", spent_now());
+  if (before->state != "running") return;
+  before->state = "failed";
+  before->eta_s.reset();
+  record_->status(*before);
 }
 
 void Training::report_status(const char* state, double spent) {

@@ -31,6 +31,9 @@ struct TrainingSetup {
   std::optional<double> peak = std::nullopt;  // FLOP/s of a rank; nothing: measured at start
 };
 
+// Of a rank, for what follows the last checkpoint.
+inline constexpr double kClosingSeconds = 0.5;
+
 class Training {
  public:
   // `console` on rank 0, else nullptr. All outlive the training.
@@ -47,9 +50,10 @@ class Training {
   bool is_new_branch() const { return !setup_.in_existing_run && !setup_.branched_from.empty(); }
   void check_budget_of_a_new_run();
   bool budget_is_used_up();
+  double cost_of_the_end() const;
   void take_directory();
   void choose_beginning(std::vector<FieldDifference>& branch_changes);
-  bool is_complete() const;
+  bool was_completed(int64_t step) const;
   // Fills the arrays from a checkpoint; its damage is returned, the same on all ranks.
   std::optional<AgreedError> load(const std::string& path, std::vector<FieldDifference>& changes);
   bool resume_from_newest();
@@ -71,13 +75,18 @@ class Training {
   double cost_of_next_step(int64_t done, int64_t tokens) const;
   bool evaluation_due(int64_t step) const;
   bool save_due() const;
-  void evaluate_now();
+  bool stop_asked() const;
+  void evaluate_between_steps(Border& now);
+  bool evaluate_now();  // false: it was given up, for a wish to stop or for the budget
   void save_if_due();
   void tell(const SaveResult& result);
   void save_last();
   void write_model();
+  Ending finish();
   Exit end(Ending ending);
   void record_failure(const Error& error);
+  void status_of_failure();
+  std::string_view what_is_next() const;  // that the budget has no room for
   void report_status(const char* state, double spent);
 
   double spent_before() const;
@@ -102,6 +111,8 @@ class Training {
   double peak_ = 0;               // FLOP/s of a rank
   double token_seconds_ = 0;      // of a token in a step, lately
   bool complete_before_ = false;  // all steps were done, and the model written, when it was started
+  bool begun_ = false;            // it is known where it begins, and that it can
+  bool evaluation_owed_ = false;  // of the step that it begins after
   bool peak_doubted_ = false;
   int64_t saved_step_ = -1;  // of the newest checkpoint
   int failed_saves_ = 0;     // in a row

@@ -4,12 +4,6 @@
 
 namespace tael {
 
-namespace {
-
-constexpr double kClosingSeconds = 0.5;  // of a rank, for what follows the last checkpoint
-
-}  // namespace
-
 double Training::spent_before() const { return record_ ? record_->ledger().before().sum() : 0; }
 
 double Training::spent_now() const { return spent_before() + run_.comm.size() * (run_.clock.now() - began_); }
@@ -31,6 +25,17 @@ double Training::cost_of_next_step(int64_t done, int64_t tokens) const {
   return cost + budget_.save() * std::max(1.0, ranks / 3);
 }
 
+// Device-seconds that are expected to follow the last checkpoint of a run.
+double Training::cost_of_the_end() const {
+  const double ranks = run_.comm.size();
+  return (run_.valid_shards.empty() ? 0 : budget_.expected_evaluation()) +
+         budget_.expected_save() * std::max(1.0, ranks / 3) + kClosingSeconds * ranks;
+}
+
+std::string_view Training::what_is_next() const {
+  return progress_.step < run_.steps ? "the next step with a checkpoint" : "what follows the last step";
+}
+
 void Training::check_budget_of_a_new_run() {
   if (!budget_.limit()) return;
   const double needed = spent_now() + cost_of_next_step(run_.from.step, run_.from.tokens) + budget_.save();
@@ -38,9 +43,10 @@ void Training::check_budget_of_a_new_run() {
   const bool money = run_.config.budget.money.has_value();
   const double unit = money ? run_.config.cluster.price_per_device_hour->amount / 3600 : 1.0 / 3600;
   fail(Exit::bad_config,
-       "{}: {:.3g} {} are too little: start-up, one step and a checkpoint are expected to take {:.3g}",
+       "{}: {:.3g} {} are too little: start-up, one step and a checkpoint are expected to take {:.3g}{}",
        money ? "budget.money" : "budget.gpu_hours", *budget_.limit() * unit,
-       money ? run_.config.budget.money->currency : std::string("device-hours"), needed * unit);
+       money ? run_.config.budget.money->currency : std::string("device-hours"), (needed - spent_before()) * unit,
+       spent_before() > 0 ? fmt::format(", earlier attempts took {:.3g}", spent_before() * unit) : "");
 }
 
 // A run that is there and cannot pay for reading its checkpoint, one more step and a save ends before it begins, and
@@ -50,10 +56,11 @@ bool Training::budget_is_used_up() {
   agreed_by(run_.comm, console_ != nullptr, [&] {
     if (!budget_.limit() || !setup_.in_existing_run) return;
     const std::optional<RunState> newest = store_.newest_state();
-    if (newest && newest->step >= run_.steps) return;  // it has nothing more to do
     const Progress from = newest ? progress_of(*newest) : run_.from;
+    if (was_completed(from.step)) return;  // it has nothing more to do
     const double needed =
-        spent_now() + (newest ? budget_.save() : 0) + cost_of_next_step(from.step, from.tokens) + budget_.save();
+        spent_now() + (newest ? budget_.save() : 0) +
+        (from.step < run_.steps ? cost_of_next_step(from.step, from.tokens) + budget_.save() : cost_of_the_end());
     if (needed <= *budget_.limit()) return;
     found = {1, newest ? newest->step : -1, newest ? newest->samples : 0, newest ? newest->tokens : 0};
   });
@@ -66,6 +73,7 @@ bool Training::budget_is_used_up() {
       try {
         check_budget_of_a_new_run();
       } catch (const Error& error) {
+        status_of_failure();
         record_->release(static_cast<int>(error.code()), error.what());
         record_.reset();  // nothing is booked
         throw;
@@ -74,9 +82,9 @@ bool Training::budget_is_used_up() {
     report_status("budget", spent_before());
     record_->release(static_cast<int>(Exit::budget), "budget");
     say("budget",
-        fmt::format("used up after step {} of {}: {:.4f} of {:.4f} rank-hours, and the next step with a "
-                    "checkpoint does not fit; nothing was done",
-                    grouped(progress_.step), grouped(run_.steps), spent_before() / 3600, *budget_.limit() / 3600));
+        fmt::format("used up after step {} of {}: {:.4f} of {:.4f} rank-hours, and {} does not fit; nothing was done",
+                    grouped(progress_.step), grouped(run_.steps), spent_before() / 3600, *budget_.limit() / 3600,
+                    what_is_next()));
   });
   return true;
 }

@@ -66,10 +66,15 @@ Exit Training::operator()() {
   budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, setup_));
   if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
   std::vector<FieldDifference> changes;
-  if (is_new_branch())  // before there is a directory that a damaged one would leave behind
+  // Before there is a directory that a damaged source would leave behind.
+  if (is_new_branch()) {
     if (const auto damage = load(setup_.branched_from, changes)) throw AgreedError(*damage);
-  take_directory();
+  } else if (!setup_.in_existing_run) {
+    run_.begin_at({});
+    run_.initialize();
+  }
   try {
+    take_directory();
     if (budget_is_used_up()) return Exit::budget;
     choose_beginning(changes);
     prepare_saver();
@@ -84,18 +89,25 @@ Exit Training::operator()() {
 void Training::take_directory() {
   const std::vector<std::string> hosts = run_.comm.all_gather_text(host_name());
   agreed_by(run_.comm, console_ != nullptr, [&] {
-    record_.emplace(run_.loaded,
-                    Environment{.command = setup_.command,
-                                .hosts = hosts,
-                                .execution = run_.execution,
-                                .ranks = run_.comm.size(),
-                                .data = data_digests(run_.train_shards),
-                                .valid_data = data_digests(run_.valid_shards),
-                                .memory = run_.memory_by_kind(),
-                                .job = setup_.job,
-                                .branched_from = setup_.branched_from},
-                    run_.clock, began_);
+    try {
+      record_.emplace(run_.loaded,
+                      Environment{.command = setup_.command,
+                                  .hosts = hosts,
+                                  .execution = run_.execution,
+                                  .ranks = run_.comm.size(),
+                                  .data = data_digests(run_.train_shards),
+                                  .valid_data = data_digests(run_.valid_shards),
+                                  .memory = run_.memory_by_kind(),
+                                  .job = setup_.job,
+                                  .branched_from = setup_.branched_from},
+                      run_.clock, began_);
+    } catch (const Error&) {
+      if (!setup_.in_existing_run) RunDirectory::forget(run_.config.run.dir);
+      throw;
+    }
+    if (!setup_.in_existing_run) record_->describe();
     budget_.learn(record_->ledger().earlier(), run_.comm.size());
+    record_->directory().sweep();
     store_.sweep();
     attempt_ = record_->attempt();
     if (!record_->lock_note().empty()) console_->warn(record_->lock_note());
@@ -170,25 +182,32 @@ bool Training::resume_from_newest() {
   return true;
 }
 
-// All steps were done before, and the model was written: it may be of fewer steps, and that it is of these is said last
-// of all.
-bool Training::is_complete() const {
-  int64_t complete = 0;
-  if (record_ && progress_.step >= run_.steps && path_exists(record_->directory().file("model"))) {
-    try {
-      const std::optional<RunStatus> before = read_status(record_->directory().file("status.json"));
-      complete = before && before->state == "done" && before->step == progress_.step ? 1 : 0;
-    } catch (const Error&) {  // damaged: it says nothing
-    }
+// Whether all steps, up to this one, were done before, and the model was written: it may be of fewer steps, and that it
+// is of these is said last of all. As rank 0 knows it.
+bool Training::was_completed(int64_t step) const {
+  if (!record_ || step < run_.steps || !path_exists(record_->directory().file("model"))) return false;
+  try {
+    const std::optional<RunStatus> before = read_status(record_->directory().file("status.json"));
+    return before && before->state == "done" && before->step == step;
+  } catch (const Error&) {  // damaged: it says nothing
+    return false;
   }
-  run_.comm.broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0);
-  return complete != 0;
 }
 
 // A branch without a checkpoint of its own begins where it branched off, however often it was started.
 void Training::choose_beginning(std::vector<FieldDifference>& branch_changes) {
   if (!is_new_branch() && resume_from_newest()) {
-    complete_before_ = is_complete();
+    std::array<int64_t, 2> known{};
+    if (record_) {
+      known[0] = was_completed(progress_.step) ? 1 : 0;
+      known[1] = evaluation_due(progress_.step) && progress_.step > 0 &&
+                         !has_evaluation(record_->directory().file("metrics.jsonl"), progress_.step)
+                     ? 1
+                     : 0;
+    }
+    run_.comm.broadcast(std::as_writable_bytes(std::span(known)), 0);
+    complete_before_ = known[0] != 0;
+    evaluation_owed_ = known[1] != 0;
   } else if (!setup_.branched_from.empty()) {
     if (!is_new_branch())
       if (const auto damage = load(setup_.branched_from, branch_changes)) throw AgreedError(*damage);
@@ -196,8 +215,10 @@ void Training::choose_beginning(std::vector<FieldDifference>& branch_changes) {
     go_on_from(setup_.branched_from, branch_changes);
   } else {
     progress_ = {};
-    run_.begin_at(progress_);
-    run_.initialize();
+    if (setup_.in_existing_run) {
+      run_.begin_at(progress_);
+      run_.initialize();
+    }
     agreed_by(run_.comm, console_ != nullptr, [&] {
       record_->begin_at(0);
       if (attempt_ > 1) warn(fmt::format("attempt {}: no complete checkpoint is there; from step 1 again", attempt_));
@@ -211,8 +232,11 @@ void Training::start_ledger() {
     const double lost = record_->ledger().restart_at(progress_.step);
     if (lost > 0)
       warn(fmt::format("{:.4f} device-hours of steps after step {} were lost", lost / 3600, grouped(progress_.step)));
+    if (complete_before_) return;
+    record_->describe();
     report_status("running", spent_now());
   });
+  begun_ = true;
 }
 
 void Training::prepare_saver() {

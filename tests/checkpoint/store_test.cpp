@@ -20,11 +20,12 @@ using testing::ScratchDirectory;
 
 class StoreTest : public ::testing::Test {
  protected:
-  void save(int64_t step, int64_t attempt = 1, float value = 1) {
+  void save(int64_t step, int64_t attempt = 1, float value = 1, const Retention& retention = {}) {
     const Box box = Box::whole(StateKind::weight, "w", DType::f32, {1});
     store_.begin(step, attempt, 1000);
     Manifest manifest = write_shard(store_.prepared_path(step, attempt), {.step = step}, {{box, &value}});
     manifest.state = {.training = true, .step = step, .tokens = step * 100, .attempt = attempt};
+    manifest.state.milestone = store_.is_milestone(manifest.state, retention);
     store_.commit(manifest);
   }
   std::string latest() const { return read_file(store_.directory() + "/latest"); }
@@ -87,30 +88,49 @@ TEST_F(StoreTest, KeepsTheNewestAndTheMilestones) {
   for (int64_t step = 1; step <= 9; ++step) save(step);
   store_.retain({.keep = 2, .milestone_interval = 300});  // tokens: 100 a step
   EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 6, 8, 9}));
-  store_.retain({.keep = 1});
+  store_.retain({.keep = 1});  // they were not saved as milestones
   EXPECT_EQ(store_.steps(), std::vector<int64_t>{9});
+}
+
+TEST_F(StoreTest, AMilestoneStaysWhateverALaterStartSays) {
+  const Retention first{.keep = 2, .milestone_interval = 300}, later{.keep = 1};
+  for (int64_t step = 1; step <= 9; ++step) {
+    save(step, 1, 1, first);
+    store_.retain(first);
+  }
+  EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 6, 8, 9}));
+  for (int64_t step = 10; step <= 12; ++step) {
+    save(step, 2, 1, later);
+    store_.retain(later);
+  }
+  EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 6, 9, 12}));
 }
 
 TEST(Retention, AlwaysKeepsTheNewestAndNeverForgetsAMilestone) {
   Random random(11);
   for (int trial = 0; trial < 2000; ++trial) {
     const Retention retention{.keep = 1 + random.below(4), .milestone_interval = 1 + random.below(500)};
-    std::vector<int64_t> there, milestones;
+    std::vector<int64_t> milestones;
+    std::vector<Retained> there;
     int64_t tokens = 0, reached = 0;
     for (int save = 0; save < 30; ++save) {
       tokens += 1 + random.below(300);
-      there.push_back(tokens);
+      there.push_back({tokens, false});
       if (tokens / *retention.milestone_interval > reached) {
         reached = tokens / *retention.milestone_interval;
         milestones.push_back(tokens);
       }
       const std::vector<bool> keep = kept(there, retention);
-      std::vector<int64_t> left;
-      for (size_t i = 0; i < there.size(); ++i)
-        if (keep[i]) left.push_back(there[i]);
+      std::vector<Retained> left;
+      std::vector<int64_t> kept_tokens;
+      for (size_t i = 0; i < there.size(); ++i) {
+        if (!keep[i]) continue;
+        left.push_back(there[i]);
+        kept_tokens.push_back(there[i].tokens);
+      }
       there = left;
-      ASSERT_EQ(there.back(), tokens);
-      ASSERT_TRUE(std::ranges::includes(there, milestones));
+      ASSERT_EQ(kept_tokens.back(), tokens);
+      ASSERT_TRUE(std::ranges::includes(kept_tokens, milestones));
       ASSERT_LE(there.size(), milestones.size() + static_cast<size_t>(retention.keep));
     }
   }

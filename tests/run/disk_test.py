@@ -165,6 +165,18 @@ class Full(DiskTest):
                         self.assertEqual(Run(directory, done).weights(), self.whole.weights())
         self.assertGreaterEqual(len(gave_up), 4, gave_up)  # at different places
 
+    def test_a_branch_that_found_no_room_begins_there_when_there_is(self):
+        disk = self.mount("size=16m")
+        filler = self.fill(disk, 0)
+        directory, words = self.train_words([*STEPS, "training.train_steps=24"], directory=disk / "branch")
+        branch = [*words, "--resume", self.begun / "checkpoints/step-00000008"]
+        self.check_gave_up(self.command(*branch), "No space left on device")
+        self.assertFalse(directory.exists())
+        filler.unlink()
+        done = self.command(*branch)
+        self.assertEqual(done.code, 0, str(done))
+        self.assertEqual(Run(directory, done).weights(), self.whole.weights())
+
     def test_a_disk_that_fills_up_while_steps_are_logged(self):
         for ranks in (None, 2):
             for tensorboard in ("false", "true"):

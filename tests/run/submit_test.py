@@ -23,7 +23,7 @@ env >"$RECORD/environment"
 pwd >"$RECORD/directory"
 if [[ -n ${LAUNCHER_EXIT:-} ]]; then exit "$LAUNCHER_EXIT"; fi
 count=0
-trap 'count=$((count + 1)); echo $count >"$RECORD/signals"' USR1
+[[ -n ${LAUNCHER_DIES:-} ]] || trap 'count=$((count + 1)); echo $count >"$RECORD/signals"' USR1
 echo >"$RECORD/ready"
 while ((count < 2)); do sleep 0.05; done
 sleep 0.3
@@ -106,7 +106,7 @@ class Writing(SubmitTest):
         self.assertRegex(script, r"\n#SBATCH --signal=B:USR1@\d+\n")
         # 4 ranks for an hour and a half at 1.5 dollars.
         self.assertRegex(done.err, r"(?m)^asks for +6 device-hours at most, 9\.00 usd")
-        self.assertRegex(done.err, r"(?m)^step .*25% of 4 x [\d.]+ GFLOP/s")
+        self.assertRegex(done.err, r"(?m)^step .* by 4 ranks of 25% of [\d.]+ GFLOP/s")
         self.assertRegex(done.err, r"(?m)^time .*the whole run")
         self.assertRegex(done.err, r"(?m)^memory +a node: 2 x ")
 
@@ -138,7 +138,7 @@ class Writing(SubmitTest):
     def test_steps_of_earlier_attempts_tell_the_time(self):
         run = self.train(ranks=2)
         directory, done = self.submitted("cluster.devices_per_node=2", "training.train_steps=1000", directory=run.path)
-        self.assertRegex(done.err, r"(?m)^step .*the median of 4 steps of earlier attempts")
+        self.assertRegex(done.err, r"(?m)^step .*a rank's in the median of 4 steps of earlier")
         self.assertRegex(done.err, r"(?m)^run +.*, 1,000 steps, 4 done")
         median = sorted(line["perf/step_ms"] for line in run.metrics("step"))[2]
 
@@ -149,6 +149,14 @@ class Writing(SubmitTest):
         # The same steps by half as many ranks take twice as long.
         _, done = self.submitted("training.train_steps=1000", directory=run.path)
         self.assertAlmostEqual(said(done.err) / (2 * median / 1e3), 1, delta=0.06)
+        # And so do steps of twice as many sequences; a step that does not fit into the limit is refused all the same.
+        _, done = self.submitted("cluster.devices_per_node=2", "training.train_steps=1000",
+                                 "training.global_batch_size=16", directory=run.path)
+        self.assertAlmostEqual(said(done.err) / (2 * median / 1e3), 1, delta=0.06)
+        _, done = self.submit("training.train_steps=1000", "training.global_batch_size=1048576", "time_limit=1min",
+                              directory=run.path)
+        self.assertEqual(done.code, 78, str(done))
+        self.assertRegex(done.err, r"time_limit: .* is too short: .* one step \(")
 
 
 class Refusals(SubmitTest):
@@ -253,7 +261,7 @@ class Script(SubmitTest):
             record, child = self.start_script(job=job, LAUNCHER_EXIT="75", SCONTROL_EXIT="1")
             done = self.finish(child)
             self.assertEqual(done.code, 75, str(done))
-            self.assertIn("stopped with a complete checkpoint; go on with: sbatch ", done.err)
+            self.assertIn("stopped before its end; go on with: sbatch ", done.err)
             script = shlex.split(done.err.split("sbatch ")[1])[0]
             self.assertEqual(script, child.words[1])
             self.assertEqual((record / "scontrol").exists(), calls)
@@ -273,6 +281,24 @@ class Script(SubmitTest):
             done = self.finish(child)
             self.assertEqual(done.code, 75, str(done))
             self.assertEqual((record / "scontrol").read_text(), "requeue 42\n")
+
+    def test_a_launcher_that_usr1_kills_before_it_can_take_it_is_queued_again(self):
+        record, child = self.start_script(LAUNCHER_EXIT="138")
+        self.assertEqual(self.finish(child).code, 138)  # nobody asked
+        record, child = self.start_script(LAUNCHER_DIES="1")
+        self.wait_until((record / "ready").exists, "the launcher", child)
+        child.send_signal(signal.SIGUSR1)
+        done = self.finish(child)
+        self.assertEqual(done.code, 75, str(done))
+        self.assertEqual((record / "scontrol").read_text(), "requeue 42\n")
+
+    def test_usr1_is_said_again_to_a_launcher_that_missed_it(self):
+        record, child = self.start_script()
+        self.wait_until((record / "ready").exists, "the launcher", child)
+        child.send_signal(signal.SIGUSR1)
+        done = self.finish(child)  # it leaves after the second
+        self.assertEqual(done.code, 75, str(done))
+        self.assertEqual((record / "signals").read_text(), "2\n")
 
     def test_the_command_arrives_as_it_was_typed(self):
         odd = "data.train=[train.h5, {path: train.h5}]"

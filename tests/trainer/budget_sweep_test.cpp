@@ -216,8 +216,12 @@ TEST_F(BudgetSweep, FortyBudgetsAroundAStepAreNeverOverdrawn) {
         // With saves beside steps one step more may fit than it seemed: there a save seems longer than it is alone.
         EXPECT_FALSE(same_budget && variant.interval == 0);
         const Metrics m = metrics(run, attempt);
-        EXPECT_GT(m.last_step, step);
-        step = m.last_step;
+        if (m.last_step == 0) {
+          EXPECT_EQ(step, kSteps);  // the budget had room for the last step, and not for what seemed to follow it
+        } else {
+          EXPECT_GT(m.last_step, step);
+          step = m.last_step;
+        }
         EXPECT_EQ(saved_step(run), step);
         EXPECT_EQ(m.warned.contains("95%"), m.used >= 0.95) << m.used;
         EXPECT_TRUE(m.used_between < 0.80 || m.warned.contains("80%"));

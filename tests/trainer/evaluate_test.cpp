@@ -37,15 +37,15 @@ class Evaluate : public ::testing::Test {
     const MemoryPlan plan = plan_evaluation_memory(network_, pool_, {{kBatch, kLength}}, 1);
     Arena saved("saved", plan.activations), scratch("scratch", plan.scratch);
     const std::unique_ptr<Comm> comm = make_comm_self();
-    return tael::evaluate(*comm, {.network = network_,
-                                  .stream = Stream(pool_, best_isa()),
-                                  .saved = saved,
-                                  .scratch = scratch,
-                                  .weights = {params_.data(), biases_.data()},
-                                  .shards = shards,
-                                  .seq_length = kLength,
-                                  .batch = kBatch,
-                                  .separator = separator});
+    return *tael::evaluate(*comm, {.network = network_,
+                                   .stream = Stream(pool_, best_isa()),
+                                   .saved = saved,
+                                   .scratch = scratch,
+                                   .weights = {params_.data(), biases_.data()},
+                                   .shards = shards,
+                                   .seq_length = kLength,
+                                   .batch = kBatch,
+                                   .separator = separator});
   }
   std::string numbers(const std::string& name, const std::vector<int32_t>& tokens) {
     write_number_shard(directory_.at(name), tokens, 259);

@@ -62,7 +62,7 @@ TEST(SlurmRequest, RefusesValuesThatCouldLeaveTheirLine) {
 TEST(SlurmRequest, LeavesToTheScriptWhatItDependsOn) {
   EXPECT_EQ(refusal("slurm.time=10"), "slurm.time: --time is set by tael submit: give time_limit");
   EXPECT_EQ(refusal("slurm.nodes=3"), "slurm.nodes: --nodes is set by tael submit: give cluster.nodes");
-  for (const char* key : {"output", "signal", "ntasks", "open-mode", "array", "no-requeue", "wrap"})
+  for (const char* key : {"output", "signal", "ntasks", "tasks-per-node", "open-mode", "array", "no-requeue", "wrap"})
     EXPECT_TRUE(has(refusal(std::string("slurm.") + key + "=x"), "is set by tael submit")) << key;
   // sbatch takes a beginning for the whole name.
   EXPECT_TRUE(has(refusal("slurm.tim=10"), "--time is set by tael submit"));

@@ -217,7 +217,14 @@ int run_checkpoint_diff(const std::string& a, const std::string& b, std::FILE* o
   } else {
     for (Compared* c : {&x, &y})
       if (c->checkpoint) c->files = std::make_unique<CheckpointFiles>(std::move(*c->checkpoint));
-    result = compare_weights(*x.files, *y.files);
+    std::vector<HfCopy> copies;
+    for (const Compared* c : {&x, &y}) {
+      try {
+        for (HfCopy& copy : hf_copies(make_param_table(read_hf_shape(*c->files)))) copies.push_back(std::move(copy));
+      } catch (const Error&) {  // no model that tael knows: its tensors are compared as they are
+      }
+    }
+    result = compare_weights(*x.files, *y.files, copies);
   }
   for (const TensorDifference& difference : result.differences) fmt::print(out, "{}\n", in_words(difference));
   for (const std::string& line : result.state) fmt::print(out, "{}\n", line);

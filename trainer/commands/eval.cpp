@@ -127,16 +127,16 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
   const Vec<float> params = weights_arena.vec<float>(table.size()),
                    biases = weights_arena.vec<float>(table.bias_size());
   agreed(comm, [&] { import_parameters(*in.source.files, table, params, biases); });
-  const EvalResult result = evaluate(comm, {.network = network,
-                                            .stream = stream,
-                                            .saved = saved,
-                                            .scratch = scratch,
-                                            .segments = 1,
-                                            .weights = {params.data, biases.data},
-                                            .shards = in.shards,
-                                            .seq_length = in.seq_length,
-                                            .batch = batch,
-                                            .separator = in.separator});
+  const EvalResult result = *evaluate(comm, {.network = network,
+                                             .stream = stream,
+                                             .saved = saved,
+                                             .scratch = scratch,
+                                             .segments = 1,
+                                             .weights = {params.data, biases.data},
+                                             .shards = in.shards,
+                                             .seq_length = in.seq_length,
+                                             .batch = batch,
+                                             .separator = in.separator});
   if (!std::isfinite(result.nats))
     throw AgreedError(Exit::run_failed, fmt::format("{}: the loss is not finite", options.model));
   agreed_by(comm, comm.rank() == 0,

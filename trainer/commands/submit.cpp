@@ -75,27 +75,17 @@ NodeMemory node_memory(const SlurmRequest& request, const Nodes& nodes, std::opt
   return {total_bytes(), "of this machine; slurm.mem=64G tells of others"};
 }
 
-// Steps of earlier attempts in this run directory, in the time that today's ranks would take.
-std::optional<MeasuredSteps> earlier_steps(const std::string& run, int64_t ranks) {
+// Of earlier attempts in this run directory.
+std::optional<MeasuredSteps> earlier_steps(const std::string& run) {
   const std::string path = run + "/metrics.jsonl";
   if (!path_exists(path)) return std::nullopt;
-  constexpr uint64_t kEnough = 1 << 20;
-  const File file = File::open(path);
-  const uint64_t size = file.size(), length = std::min(size, kEnough);
-  std::string lines(length, '\0');
-  file.read_at(size - length, lines.data(), length);
-  std::optional<MeasuredSteps> steps = measured_steps(lines);
-  if (!steps || !path_exists(run + "/env.json")) return steps;
-  const JsonDocument environment = JsonDocument::parse(read_file(run + "/env.json"), run + "/env.json");
-  if (const Json* then = environment.root().find("ranks"))
-    steps->median_seconds *= static_cast<double>(then->as_int()) / static_cast<double>(ranks);
-  return steps;
+  return measured_steps(read_file_end(path, 1 << 20));
 }
 
 struct Prediction {
   JobTime time;
-  double run_seconds = 0;  // of the steps that are left
-  int64_t steps_done = 0;
+  double run_seconds = 0;  // of the steps that are left, with their evaluations
+  int64_t steps_done = 0, evaluations = 0;
   std::string step_is_from;
 };
 
@@ -107,17 +97,28 @@ Prediction predict(Run& run, const Nodes& nodes, const Progress& from) {
   const double largest =
       static_cast<double>(*std::max_element(sizes.begin(), sizes.end()) * config.training.seq_length);
   p.steps_done = std::min(from.step, run.steps);
-  if (const auto earlier = earlier_steps(config.run.dir, nodes.all_ranks())) {
-    p.time.step_seconds = earlier->median_seconds;
-    p.run_seconds = earlier->median_seconds * static_cast<double>(run.steps - p.steps_done);
-    p.step_is_from = fmt::format("the median of {} of earlier attempts", count_of(earlier->count, "step"));
+  double rate = 0;  // FLOP/s of a rank
+  std::string rate_is_from;
+  if (const auto earlier = earlier_steps(config.run.dir)) {
+    rate = earlier->median_flops;
+    rate_is_from = fmt::format("{:.3g} GFLOP/s, a rank's in the median of {} of earlier attempts", rate / 1e9,
+                               count_of(earlier->count, "step"));
   } else {
-    const double peak = multiply_add_peak(run.stream), all = peak * static_cast<double>(nodes.all_ranks());
-    p.time.step_seconds = predicted_step_seconds(flops * largest, all);
-    p.run_seconds = predicted_step_seconds(flops * static_cast<double>(run.all_tokens - from.tokens), all);
-    p.step_is_from = fmt::format("{:.4g} GFLOP at {:.0f}% of {} x {:.1f} GFLOP/s, the peak of a rank measured here",
-                                 flops * largest / 1e9, kAssumedShareOfPeak * 100, nodes.all_ranks(), peak / 1e9);
+    const double peak = multiply_add_peak(run.stream);
+    rate = peak * kAssumedShareOfPeak;
+    rate_is_from = fmt::format("{:.0f}% of {:.1f} GFLOP/s, the peak of a rank measured here", kAssumedShareOfPeak * 100,
+                               peak / 1e9);
   }
+  const double all = rate * static_cast<double>(nodes.all_ranks());
+  p.time.step_seconds = flops * largest / all;
+  p.step_is_from =
+      fmt::format("{:.4g} GFLOP by {} of {}", flops * largest / 1e9, count_of(nodes.all_ranks(), "rank"), rate_is_from);
+  double held_out = 0;
+  for (const TokenShard& shard : run.valid_shards) held_out += static_cast<double>(shard.tokens());
+  if (held_out > 0) p.evaluations = evaluations_left(p.steps_done, run.steps, config.training.eval_interval);
+  p.run_seconds = (flops * static_cast<double>(run.all_tokens - from.tokens) +
+                   evaluation_flops(flops, held_out) * static_cast<double>(p.evaluations)) /
+                  all;
   double data = 0;
   const auto add = [&](const std::vector<TokenShard>& shards) {
     for (const TokenShard& shard : shards) data += static_cast<double>(File::open(shard.info().path).size());
@@ -174,8 +175,10 @@ void say(Console& console, const Run& run, const SlurmScript& script, const Node
   console.fact("step", fmt::format("{} expected: {}", span(p.time.step_seconds), p.step_is_from));
   const double attempts =
       std::ceil(p.run_seconds / std::max(1.0, limit - p.time.start_up_seconds - p.time.save_seconds));
-  console.fact("time", fmt::format("start-up {}, the {} {}, a save {} expected{}", span(p.time.start_up_seconds),
+  console.fact("time", fmt::format("start-up {}, the {} {}{}, a save {} expected{}", span(p.time.start_up_seconds),
                                    p.steps_done > 0 ? "steps that are left" : "whole run", span(p.run_seconds),
+                                   p.evaluations > 0 ? fmt::format(" with {}", count_of(p.evaluations, "evaluation"))
+                                                     : std::string(),
                                    span(p.time.save_seconds),
                                    attempts > 1 ? fmt::format(": {} attempts", grouped(static_cast<int64_t>(attempts)))
                                                 : std::string()));
@@ -263,10 +266,10 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   const NodeMemory memory = node_memory(request, nodes, threads);
   const std::unique_ptr<Comm> world =
       make_comm_alike(static_cast<int>(nodes.all_ranks()), static_cast<int>(nodes.count));
-  Progress from;
-  if (const auto state = CheckpointStore(directory + "/checkpoints").newest_state()) from = progress_of(*state);
-  Run run(loaded, *world, monotonic_time(), process_start(), memory.bytes, from);
-  const Prediction prediction = predict(run, nodes, from);
+  std::optional<Progress> begins;
+  if (const auto state = CheckpointStore(directory + "/checkpoints").newest_state()) begins = progress_of(*state);
+  Run run(loaded, *world, monotonic_time(), process_start(), memory.bytes, begins);
+  const Prediction prediction = predict(run, nodes, run.from);
 
   const std::string here = std::filesystem::current_path().string();
   SlurmScript script{.program = options.program,

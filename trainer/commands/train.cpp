@@ -62,11 +62,11 @@ int run_train(const TrainOptions& options, Comm& comm) {
   });
   Beginning beginning;
   agreed_by(comm, comm.rank() == 0, [&] { beginning = look_at(loaded.config.run.dir, options.resume); });
-  std::array<int64_t, 5> facts = {beginning.in_existing_run ? 1 : 0};
+  std::array<int64_t, 6> facts = {beginning.in_existing_run ? 1 : 0};
   if (beginning.state) {
     adopt_segments(*beginning.state, loaded);
     const Progress p = progress_of(*beginning.state);
-    facts = {facts[0], 0, p.step, p.samples, p.tokens};
+    facts = {facts[0], 0, p.step, p.samples, p.tokens, 1};
   }
   facts[1] = loaded.config.parallelism.reduction_segments.value_or(0);
   comm.broadcast(std::as_writable_bytes(std::span(facts)), 0);
@@ -86,7 +86,9 @@ int run_train(const TrainOptions& options, Comm& comm) {
     console->fact("tael", build_line());
     print_config(*console, loaded);
   }
-  Run run(loaded, comm, options.time, options.began, 0, {.step = facts[2], .samples = facts[3], .tokens = facts[4]});
+  std::optional<Progress> begins;
+  if (facts[5] != 0) begins = Progress{.step = facts[2], .samples = facts[3], .tokens = facts[4]};
+  Run run(loaded, comm, options.time, options.began, 0, begins);
   if (console) print_start(*console, run);
   if (console && comm.size() == 1 && options.slurm_tasks > 1) {
     console->warn(

@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""Starts at odd moments and starts that come to nothing: a request to stop inside an evaluation, a budget that ends there,
+a start that is refused, a source that is gone. What was there stays as it was, and the run goes on in the same digits.
+
+    tests/run/restart_test.py build/tael
+"""
+import json
+import random
+import shutil
+import signal
+import sys
+import time
+
+sys.dont_write_bytecode = True
+from program import ProgramTest, Run, main  # noqa: E402
+
+DESCRIPTION = ("config.yaml", "env.json", "status.json")
+
+
+class Restart(ProgramTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        # So much held-out text that its evaluation takes seconds.
+        words = [bytes(97 + (i * j + i // j) % 26 for j in range(1, 2 + i % 9)) for i in range(1, 500)]
+        order = random.Random(5)
+        (cls.folder / "long.txt").write_bytes(b" ".join(order.choice(words) for _ in range(260_000)))
+        done = cls.command("data", "prepare", "--out", "long.h5", "long.txt")
+        assert done.code == 0, str(done)
+
+    def loss(self, model):
+        done = self.command("eval", model, "--data", "valid.h5", "--seq-length", "32", "--json")
+        self.assertEqual(done.code, 0, str(done))
+        return json.loads(done.out)["loss"]
+
+    def evaluating(self, directory, child, steps):
+        """Waits until the evaluation after `steps` steps goes on."""
+        metrics = directory / "metrics.jsonl"
+        self.wait_until(lambda: metrics.exists() and metrics.read_text().count('"kind":"step"') == steps, "steps", child)
+        time.sleep(0.3)
+
+    def texts(self, directory):
+        return {name: (directory / name).read_text() for name in DESCRIPTION}
+
+    def test_a_finished_run_that_was_stopped_in_further_steps_stands_for_these(self):
+        run = self.train(changes=["lr_scheduler.decay=constant"])
+        directory, words = self.train_words(["lr_scheduler.decay=constant", "training.train_steps=100000",
+                                             "training.eval_interval=0"], directory=run.path)
+        child = self.start(*words)
+        self.wait_until(lambda: run.metrics("step")[-1]["step"] > 6, "further steps", child)
+        child.send_signal(signal.SIGUSR1)
+        self.assertEqual(self.finish(child).code, 75)
+        newest = sorted((directory / "checkpoints").glob("step-*"))[-1]
+        self.assertGreater(newest.name, "step-00000004")
+        self.assertEqual(self.loss(directory), self.loss(newest))
+        self.assertNotEqual(self.loss(directory), self.loss(directory / "model"))
+
+    def test_a_request_inside_an_evaluation_ends_it_and_it_is_made_up_for(self):
+        changes = ["training.train_steps=4", "training.eval_interval=2", "checkpoint.interval=0"]
+        whole = self.train(changes=[*changes, "data.valid=[long.h5]"])
+        seconds = whole.metrics("end")[0]["t"]
+        self.assertTrue(seconds)
+        for ranks, ask in ((None, signal.SIGUSR1), (2, "STOP")):
+            for steps in (2, 4):
+                directory, words = self.train_words([*changes, "data.valid=[long.h5]"])
+                child = self.start(*words, ranks=ranks)
+                self.evaluating(directory, child, steps)
+                asked = time.monotonic()
+                if ask == "STOP":
+                    (directory / "STOP").touch()
+                else:
+                    child.send_signal(ask)
+                done = self.finish(child)
+                self.assertEqual(done.code, 75, str(done))
+                self.assertIn(f"the evaluation of step {steps} was given up", done.err)
+                self.assertLess(time.monotonic() - asked, 15)
+                run = Run(directory, None)
+                self.assertNotIn(steps, [line["step"] for line in run.metrics("eval")])
+                self.assertFalse((directory / "STOP").exists())
+                self.assertTrue((directory / f"checkpoints/step-{steps:08}").is_dir())
+                done = self.command(*words)
+                self.assertEqual(done.code, 0, str(done))
+                self.assertEqual(run.weights(), whole.weights())
+                self.assertEqual([line["valid/loss"] for line in run.metrics("eval")],
+                                 [line["valid/loss"] for line in whole.metrics("eval")])
+
+    def test_a_budget_is_not_overdrawn_by_the_evaluation_at_the_end(self):
+        def booked(path):
+            lines = [json.loads(line) for line in (path / "ledger.jsonl").read_text().splitlines() if line.endswith("}")]
+            return {kind: sum(line["device_s"].get(kind, 0) for line in lines) for line in lines for kind in line["device_s"]}
+
+        def spent(path):
+            return sum(booked(path).values())
+
+        # Evaluations of little text are known when one of much text comes, with room for a part of it.
+        changes = ["training.eval_interval=0", "lr_scheduler.decay=constant"]
+        much = [f"much{i}.h5" for i in range(8)]
+        for name in much:
+            shutil.copy(self.folder / "long.h5", self.folder / name)
+        for room in (1.5, 2, 3, 4, 6):
+            run = self.train(changes=[*changes, "training.eval_interval=1"])
+            budget = spent(run.path) + room
+            directory, words = self.train_words([*changes, "training.train_steps=5", f"data.valid=[{', '.join(much)}]",
+                                                 f"budget.gpu_hours={budget / 3600}"], directory=run.path)
+            done = self.command(*words)
+            self.assertEqual(done.code, 76, str(done))
+            self.assertLessEqual(spent(directory), budget, str(done))
+            if "the evaluation of step 5 was given up" in done.err:
+                break  # else there was no time for the step
+        else:
+            self.fail(str(done))
+        self.assertTrue((directory / "checkpoints/step-00000005").is_dir())
+        done = self.command(*words)
+        self.assertEqual(done.code, 76, str(done))
+        self.assertIn("what follows the last step does not fit; nothing was done", done.err)
+        self.assertLessEqual(spent(directory), budget, str(done))
+        self.assertEqual(self.command(*words, "budget.gpu_hours=1", "data.valid=[valid.h5]").code, 0)  # with more
+        self.assertEqual(run.metrics("eval")[-1]["step"], 5)
+
+    def test_a_start_that_comes_to_nothing_changes_nothing(self):
+        run = self.train()
+        before, loss = self.texts(run.path), self.loss(run.path)
+        other = ["training.seq_length=8", "optimizer.lr=0.5", "cluster.price_per_device_hour={usd: 1000}"]
+        for code, changes in ((78, ["run.seed=99", "training.train_steps=20"]),  # refused
+                              (0, []),                                           # done already
+                              (76, ["training.train_steps=20", "budget.gpu_hours=1e-6"])):
+            _, words = self.train_words([*other, *changes], directory=run.path)
+            done = self.command(*words)
+            self.assertEqual(done.code, code, str(done))
+            after = self.texts(run.path)
+            said = json.loads(after.pop("status.json"))
+            self.assertEqual((said["state"], said["step"]), ("budget" if code == 76 else "done", 4))
+            self.assertEqual(after, {name: before[name] for name in after})
+            self.assertEqual(self.loss(run.path), loss)
+
+    def test_a_stop_that_came_too_late_does_not_stay(self):
+        run = self.train()
+        (run.path / "STOP").touch()
+        _, words = self.train_words(directory=run.path)
+        self.assertEqual(self.command(*words).code, 0)
+        self.assertFalse((run.path / "STOP").exists())
+
+    def test_the_source_of_the_first_weights_may_go(self):
+        source = self.train()
+        hf = self.fresh()
+        shutil.copytree(source.path / "model", hf)
+        changes = [f"checkpoint.initial_load_path={hf}", "lr_scheduler.decay=constant"]
+        directory, words = self.train_words(changes)
+        self.assertEqual(self.command(*words).code, 0)
+        shutil.rmtree(hf)
+        done = self.command(*words, "training.train_steps=6")
+        self.assertEqual(done.code, 0, str(done))
+        self.assertEqual(Run(directory, None).metrics("step")[-1]["step"], 6)
+        self.refuse(65, "no such directory", changes=changes)
+
+    def test_a_damaged_source_leaves_no_directory(self):
+        source = self.train()
+        checkpoint = sorted((source.path / "checkpoints").glob("step-*"))[-1]
+        shard = max(checkpoint.glob("*.h5"), key=lambda p: p.stat().st_size)
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+        self.refuse(65, "tensor", changes=[f"checkpoint.initial_load_path={checkpoint}"])
+
+    def test_damage_that_one_rank_meets_in_a_step_is_written_down(self):
+        content = bytearray((self.folder / "long.h5").read_bytes())
+        content[len(content) // 2] ^= 1
+        (self.folder / "flipped.h5").write_bytes(content)
+        for seed in range(1, 4):
+            directory, words = self.train_words([
+                "data.train=[flipped.h5]", "data.verify=blocks", f"run.seed={seed}", "training.train_steps=100000",
+                "training.eval_interval=0", "checkpoint.interval=100"])
+            done = self.command(*words, ranks=2)
+            self.assertEqual(done.code, 65, str(done))
+            self.assertRegex(done.err, r"tael: (rank \d: )?flipped\.h5: ")
+            run = Run(directory, done)
+            self.assertEqual(run.status()["state"], "failed", str(done))
+            self.assertEqual(run.metrics("end")[-1]["state"], "failed")
+            self.assertEqual(json.loads((directory / "attempts/00000001.json").read_text())["exit_code"], 65)
+
+    def test_usr1_and_then_term_still_saves(self):
+        # As Slurm sends them: USR1 in good time, TERM at the limit.
+        directory, words = self.train_words(["training.train_steps=100000", "training.eval_interval=0",
+                                             "training.global_batch_size=2048"])
+        child = self.start(*words)
+        metrics = directory / "metrics.jsonl"
+        self.wait_until(lambda: metrics.exists() and '"step","' in metrics.read_text(), "a step", child)
+        child.send_signal(signal.SIGUSR1)
+        time.sleep(0.05)
+        child.send_signal(signal.SIGTERM)
+        self.assertEqual(self.finish(child).code, 75)
+        self.assertTrue(list((directory / "checkpoints").glob("step-*")))
+
+    def test_a_checkpoint_equals_its_export(self):
+        for changes in ([], ["model.num_nextn_predict_layers=1"], ["model.tie_word_embeddings=true"]):
+            run = self.train(changes=changes)
+            done = self.command("checkpoint", "diff", run.path, run.path / "model")
+            self.assertEqual(done.code, 0, str(done))
+            self.assertRegex(done.out, r"^equal: ")
+
+    def test_what_a_kill_left_of_a_model_is_swept(self):
+        run = self.train()
+        (run.path / "model.123.tmp").mkdir()
+        (run.path / "model.mine.tmp").mkdir()
+        _, words = self.train_words(["training.train_steps=5"], directory=run.path)
+        self.assertEqual(self.command(*words).code, 0)
+        self.assertFalse((run.path / "model.123.tmp").exists())
+        self.assertTrue((run.path / "model.mine.tmp").exists())
+
+
+if __name__ == "__main__":
+    main()
