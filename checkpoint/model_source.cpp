@@ -31,6 +31,7 @@ std::optional<int64_t> ended_at(const std::string& run) {
 }
 
 void use_checkpoint(ModelSource& source, Checkpoint checkpoint) {
+  checkpoint.verify_beside_tensors();  // which are verified as they are read
   if (checkpoint.state().training) {
     source.step = checkpoint.state().step;
     source.tokenizer = checkpoint.state().tokenizer;

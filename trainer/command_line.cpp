@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -250,7 +251,13 @@ class CommandLine {
     app->add_option("--temperature", sample_.temperature, "0 takes the likeliest token each time (default: 1)");
     app->add_option("--top-p", sample_.top_p,
                     "draw from the likeliest tokens that reach this probability (default: 1)");
-    app->add_option("--seed", sample_.seed, "another number gives another text (default: 0)");
+    app->add_option("--seed", sample_.seed, "another number gives another text (default: 0)")
+        ->check([](const std::string& text) {  // CLI11 takes the nearest that fits
+          int64_t seed = 0;
+          const char* end = text.data() + text.size();
+          const auto [at, error] = std::from_chars(text.data(), end, seed);
+          return error == std::errc() && at == end ? "" : "a whole number of at most 64 bits is needed";
+        });
     app->add_flag("--print-ids", sample_.print_ids, "print the generated tokens as numbers");
     app->add_flag("--no-echo", sample_.no_echo, "print the continuation without the prompt");
     app->add_flag("--ignore-eos", sample_.ignore_eos, "go on behind the token that ends a text");

@@ -272,6 +272,7 @@ Exit Training::end(Ending ending) {
     state = ending == Ending::stop_asked ? "stopped" : "budget";
   }
   run_.clock.charge(CostKind::startup);
+  run_.comm.barrier();  // who waits here for the others books it
   const Border last = border(true);
   if (record_) {
     record_->ledger().book("end", progress_.step, tokens(), last.spent);

@@ -158,9 +158,13 @@ class Restart(ProgramTest):
         checkpoint = sorted((source.path / "checkpoints").glob("step-*"))[-1]
         shard = max(checkpoint.glob("*.h5"), key=lambda p: p.stat().st_size)
         content = bytearray(shard.read_bytes())
-        content[len(content) // 2] ^= 1
-        shard.write_bytes(content)
-        self.refuse(65, "tensor", changes=[f"checkpoint.initial_load_path={checkpoint}"])
+        for at, what in ((len(content) // 2, "tensor"), (9, "shard")):  # the second: HDF5's own
+            content[at] ^= 1
+            shard.write_bytes(content)
+            self.refuse(65, what, changes=[f"checkpoint.initial_load_path={checkpoint}"])
+            done = self.command("eval", checkpoint, "--data", "valid.h5")
+            self.assertEqual(done.code, 65, str(done))
+            content[at] ^= 1
 
     def test_damage_that_one_rank_meets_in_a_step_is_written_down(self):
         content = bytearray((self.folder / "long.h5").read_bytes())

@@ -52,6 +52,9 @@ class Sample(ProgramTest):
                              text=True, cwd=self.folder, env=self.environment())
         self.assertEqual((one.returncode, one.stdout), (0, text), one.stderr)
         self.assertNotEqual(text, self.sample("--prompt", "abc", "--tokens", "24", "--seed", "8"))
+        done = self.command("sample", "x", "--prompt", "abc", "--seed", "9" * 30)
+        self.assertEqual(done.code, 2, str(done))
+        self.assertRegex(done.err, "--seed: a whole number of at most 64 bits is needed")
         self.assertEqual(self.sample("--prompt", "abc", "--tokens", "9", "--top-p", "1e-9"),  # a nucleus of one
                          self.sample("--prompt", "abc", "--tokens", "9", "--temperature", "0"))
 
