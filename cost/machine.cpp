@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -36,30 +37,31 @@ size_t resident_bytes() {
   return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
 }
 
-size_t peak_resident_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<size_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
-}
-
 namespace {
 
-// A line of /proc/meminfo in bytes; 0: not there.
-size_t meminfo_bytes(std::string_view wanted) {
-  std::ifstream meminfo("/proc/meminfo");
-  std::string key;
-  size_t kib = 0;
-  for (std::string unit; meminfo >> key >> kib; std::getline(meminfo, unit)) {
-    if (key == wanted) return kib * 1024;
+// The line `wanted` of a file of the kernel that counts in KiB ("VmHWM:  1234 kB"), in bytes; 0: not there.
+size_t kib_line(const char* path, std::string_view wanted) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(wanted)) continue;
+    return std::strtoull(line.c_str() + wanted.size(), nullptr, 10) * 1024;
   }
   return 0;
 }
 
 }  // namespace
 
-size_t available_bytes() { return meminfo_bytes("MemAvailable:"); }
+size_t peak_resident_bytes() {
+  // What getrusage says is also of the program that this process was before its exec: of a launcher, of a shell.
+  if (const size_t peak = kib_line("/proc/self/status", "VmHWM:"); peak > 0) return peak;
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<size_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
+}
 
-size_t total_bytes() { return meminfo_bytes("MemTotal:"); }
+size_t available_bytes() { return kib_line("/proc/meminfo", "MemAvailable:"); }
+
+size_t total_bytes() { return kib_line("/proc/meminfo", "MemTotal:"); }
 
 void require_memory(size_t bytes, int ranks, std::string_view what, std::string_view advice, size_t node_bytes) {
   constexpr double kMib = 1 << 20;

@@ -14,7 +14,7 @@ namespace tael {
 // none, or it only waits to be forgotten.
 std::optional<uint64_t> process_start_ticks(int64_t pid);
 
-// This process as the system counts it, in bytes: now, and at its largest so far.
+// This program as the system counts it, in bytes: now, and at its largest so far.
 size_t resident_bytes();
 size_t peak_resident_bytes();
 // Memory that the system could still give, in bytes; 0 where it does not say.
