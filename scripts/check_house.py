@@ -63,7 +63,7 @@ class Law:
                 (self.third_party if kind == "third-party" else self.only)[name.strip()] = set(words)
             elif kind in ("top", "sub-rooms", "state"):
                 getattr(self, kind.replace("-", "_")).update(words)
-            elif kind == "made-once":  # for check_state.py
+            elif kind in ("made-once", "flag"):  # for check_state.py
                 continue
             elif kind == "long":
                 self.long[name.strip()] = value
@@ -303,14 +303,20 @@ def check_machine_paths(tree, _):
 
 
 @rule("state", "no mutable globals: 8 ranks run as 8 threads of one process. Put it into an object that is passed down; a "
-      "file that must hold a signal's flag has a line `state` in docs/rooms.txt")
+      "file that must hold a signal's flag has lines `state` and `flag` in docs/rooms.txt")
 def check_state(tree, _):
     keyword = (r"(?!(?:struct|class|enum|union|using|namespace|template|typedef|friend|constexpr|const|return|if|for|while|do"
                r"|else|switch|case|public|private|protected|concept|requires|goto|throw|delete|new|co_\w+)\b)")
     word = r"(?:(?:unsigned|signed|long|short|volatile|constinit|\[\[\w+\]\]|alignas\([^()]*\)|const(?=[^;=]*\*))\s+)*"
     value = word + r"[A-Za-z_][\w:]*(?:<[^;]*>)?[\s&*]+\w+(?:\[[^\]]*\])*\s*(?:=[^=]|;|\{[^()]*\};)"
     patterns = [re.compile(r"\bthread_local\b"), re.compile(r"^\s*static\s+(?:inline\s+)?" + keyword + value),
-                re.compile(r"^(?:inline\s+|extern\s+)?" + keyword + value)]
+                re.compile(r"^(?:inline\s+|extern\s+)?" + keyword + value),
+                # Of a type that is named on the spot, made on the spot, or made on lines above.
+                re.compile(r"^(?:(?:static|inline|extern)\s+)*(?:struct|class|union|enum(?!\s+(?:class|struct)\b))\s+[\w:]+"
+                           r"(?:<[^;]*>)?[\s&*]+(?!final\b)\w+(?:\[[^\]]*\])*\s*(?:=[^=]|;|\{[^()]*\};)"),
+                re.compile(r"^(?:(?:static|inline)\s+)*(?:struct|class|union|enum)\b.*\}[\s&*]*(?!k[A-Z])[A-Za-z_]\w*(?:\[[^\]]*\])*"
+                           r"\s*[={;,]"),
+                re.compile(r"^\}[\s&*]*(?!k[A-Z])[A-Za-z_]\w*(?:\[[^\]]*\])*\s*(?:=[^=]|[;,]|\{.*;)")]
     for path in (p for p in tree.cxx if not p.startswith("tests/") and p not in tree.law.state):
         for line, text in tree.lines(path):
             if any(pattern.search(code_of(text)) for pattern in patterns):

@@ -134,11 +134,18 @@ class House(unittest.TestCase):
 
     def test_state(self):
         for text in ("static int counter = 0;", "int counter = 0;", "std::vector<int> cache;", "thread_local int depth = 0;",
-                     "inline std::atomic<int> n{0};", "int f() {\n  static std::mutex lock;\n}", "double table[4];"):
+                     "inline std::atomic<int> n{0};", "int f() {\n  static std::mutex lock;\n}", "double table[4];",
+                     "struct X { int n; } counter;", "struct X {\n  int n;\n} counter;", "struct { int n; } counter = {1};",
+                     "static struct X {\n  int n;\n} counters[2];", "union {\n  int n;\n} a, b;", "enum E { e } mode;",
+                     "struct X counter;", "static struct X counter = {1};", "struct X* head;",
+                     "namespace {\nstruct X {\n  int n;\n} counter{1};\n}"):
             self.refused("state", {"model/net.cpp": text + "\n"}, "looks like a mutable global")
         for text in ("static const int kA = 1;", "constexpr int kA[2] = {1, 2};", "inline constexpr int kB{2};",
                      "static int f(int x);", "int f() {\n  int local = 0;\n  return local;\n}", "struct A {\n  int x = 0;\n};",
-                     "using A = int;", "enum class E { a };", "template <class T>\nT f() { return T{}; }", "class B;"):
+                     "using A = int;", "enum class E { a };", "template <class T>\nT f() { return T{}; }", "class B;",
+                     "enum class E : int { a };", "struct A final : B {\n  int x = 0;\n};", "struct A { int x; };",
+                     "constexpr struct A {\n  int x;\n} kRows[] = {{1}};", "class B final : public A {};",
+                     "struct stat f();", "struct C operator+(C a, C b) { return a; }", "enum class E : uint8_t { a, b = 2 };"):
             code, output = self.check({"model/net.cpp": text + "\n"}, "--only", "state")
             self.assertEqual(code, 0, output)
 
@@ -219,21 +226,40 @@ class State(unittest.TestCase):
         free = ["constexpr int k[] = {1, 2};\nint f(int i) { return k[i]; }", "int f() { return 1; }",
                 "struct V { virtual ~V() = default; virtual int f(); };\nint V::f() { return 1; }",
                 'constexpr const char* kNames[] = {"a", "b"};\nconst char* f(int i) { return kNames[i]; }']
+        headers = "#include <atomic>\n#include <iostream>\n#include <memory>\n#include <string>\n"
         with tempfile.TemporaryDirectory() as folder:
-            source, output, rooms = (pathlib.Path(folder, name) for name in ("a.cpp", "a.o", "rooms.txt"))
+            source, output, rooms = (pathlib.Path(folder, name) for name in ("a.cpp", "a.cpp.o", "rooms.txt"))
             script = [sys.executable, ROOT / "scripts/check_state.py", rooms, output]
-            rooms.write_text("made-once: tael::known()::table\n")
+            rooms.write_text("made-once: tael::known()::table\nflag room/a.cpp: (anonymous namespace)::wanted\n"
+                             "flag room/b.cpp: (anonymous namespace)::counter\n")
+
+            def gives(code, text):
+                source.write_text(text)
+                subprocess.run([COMPILER, "-std=c++20", "-fPIC", "-O2", "-c", source, "-o", output], check=True)
+                done = subprocess.run(script, capture_output=True, text=True)
+                self.assertEqual(done.returncode, code, text + done.stdout)
             for code, texts in ((1, keeps), (0, free)):
                 for text in texts:
-                    source.write_text(f"namespace tael {{\n{text}\n}}\n")
-                    subprocess.run([COMPILER, "-std=c++20", "-fPIC", "-O2", "-c", source, "-o", output], check=True)
-                    done = subprocess.run(script, capture_output=True, text=True)
-                    self.assertEqual(done.returncode, code, text + done.stdout)
+                    gives(code, f"namespace tael {{\n{text}\n}}\n")
+            # Outside the namespace: at the top of a file, in an unnamed or in another one, of a type of the library.
+            kept = ("struct X { int n; } counter;\nint f() { return ++counter.n; }", "volatile int counter;\nint f() { return counter; }",
+                    'std::string text = "a";\nchar f() { return text[0]; }', "std::atomic<int> n{0};\nint f() { return ++n; }")
+            for text in kept:
+                gives(1, headers + text)
+                gives(1, f"{headers}namespace other {{\n{text}\n}}\n")
+                gives(1, f"{headers}namespace {{\n{text.replace('int f(', '[[gnu::used]] int f(').replace('char f(', '[[gnu::used]] char f(')}\n}}\n")
+            gives(1, 'extern "C" {\nint calls;\nint f() { return ++calls; }\n}\n')
+            # What a header of the library makes for its own use, and the one flag that is named, in the file that is named.
+            gives(0, headers + "void f() { std::cout << 1; }\nstd::shared_ptr<int> g() { return std::make_shared<int>(1); }\n")
+            gives(0, "namespace {\nvolatile int wanted = 0;\n}\nint f() { return wanted; }\n")
+            gives(1, "namespace {\nvolatile int other = 0;\n}\nint f() { return other; }\n")
 
     def test_a_named_constant_is_allowed(self):
         table = "0000000000000008 l     O .bss\t0000000000000001 tael::known()::table\n"
         self.assertEqual(list(check_state.writable(table)), ["tael::known()::table"])
-        self.assertEqual(check_state.named("base:\nmade-once: tael::known()::table\n"), {"tael::known()::table"})
+        rooms = "base:\nmade-once: tael::known()::table\nflag a/main.cpp: flag\n"
+        self.assertEqual(check_state.named(rooms, "x/libtael_base.a"), {"tael::known()::table"})
+        self.assertEqual(check_state.named(rooms, "x/main.cpp.o"), {"tael::known()::table", "flag"})
 
 
 class Scripts(unittest.TestCase):
