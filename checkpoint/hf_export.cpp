@@ -34,6 +34,13 @@ void rope_scaling(JsonWriter& json, const std::optional<RopeScaling>& scaling) {
   json.field("mscale", scaling->mscale).field("mscale_all_dim", scaling->mscale_all_dim).end_object();
 }
 
+// transformers looks at first_k_dense_replace alone to tell which layers are dense.
+int64_t first_dense_layers(const ModelShape& s) {
+  for (int64_t layer = 0; layer < s.num_hidden_layers; ++layer)
+    if (s.is_moe_layer(layer)) return s.first_k_dense_replace;
+  return s.num_hidden_layers;
+}
+
 }  // namespace
 
 std::string hf_config_text(const ModelShape& s, std::string_view dtype) {
@@ -62,7 +69,7 @@ std::string hf_config_text(const ModelShape& s, std::string_view dtype) {
   // Without these two vLLM routes by softmax and makes no bias.
   json.field("scoring_func", s.scoring_func == ScoringFunc::sigmoid ? "sigmoid" : "softmax");
   json.field("topk_method", name_of(s.topk_method));
-  json.field("first_k_dense_replace", s.first_k_dense_replace).field("moe_layer_freq", s.moe_layer_freq);
+  json.field("first_k_dense_replace", first_dense_layers(s)).field("moe_layer_freq", s.moe_layer_freq);
   json.field("hidden_act", "silu").field("rms_norm_eps", s.rms_norm_eps);
   json.field("rope_theta", s.rope_theta).field("rope_interleave", true);
   rope_scaling(json, s.rope_scaling);

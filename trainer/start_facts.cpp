@@ -60,6 +60,13 @@ std::string batch_line(const Run& run) {
   return text;
 }
 
+// Whether dense layers stand among those of experts: which ones, only moe_layer_freq says.
+bool dense_between_moe(const ModelShape& s) {
+  bool moe = false, dense = false;
+  for (int64_t i = s.first_k_dense_replace; i < s.num_hidden_layers; ++i) (s.is_moe_layer(i) ? moe : dense) = true;
+  return moe && dense;
+}
+
 }  // namespace
 
 void print_start(Console& console, const Run& run) {
@@ -69,6 +76,12 @@ void print_start(Console& console, const Run& run) {
                                     count_of(run.execution.threads, "thread"), cpu_model(), name_of(run.execution.isa),
                                     host_name()));
   console.fact("model", model_line(c.model.shape));
+  if (dense_between_moe(c.model.shape)) {
+    console.warn(
+        fmt::format("model.moe_layer_freq {}: DeepSeek's own modelling code honours this key, transformers ignores it "
+                    "and takes what this run leaves for another model",
+                    c.model.shape.moe_layer_freq));
+  }
   console.fact("data", data_line(run));
   console.fact("batch", batch_line(run));
   console.fact("numbers", c.canonical() ? fmt::format("fp32; canonical: the same bits for 1 to {}, {}",

@@ -7,6 +7,7 @@
 #include "checkpoint/hf_copy.hpp"
 #include "checkpoint/hf_export.hpp"
 #include "checkpoint/hf_import.hpp"
+#include "model/shape_fields.hpp"
 #include "tests/harness/scratch_directory.hpp"
 #include "tests/harness/tiny_hf.hpp"
 
@@ -87,6 +88,28 @@ TEST(HfDirectory, ThroughMemoryAndBackGivesTheSameBytes) {
     EXPECT_EQ(shape.routed_scaling_factor, table.shape.routed_scaling_factor);
     EXPECT_EQ(shape.topk_method, table.shape.topk_method);
     EXPECT_EQ(shape.rms_norm_eps, table.shape.rms_norm_eps);
+  }
+}
+
+// transformers does not ask n_routed_experts or moe_layer_freq which layers are dense.
+TEST(HfDirectory, AModelWithoutExpertsSaysThatAllItsLayersAreDense) {
+  const HfDirectory golden = HfDirectory::open(kGolden + "v3");
+  for (const bool without_experts : {true, false}) {
+    ModelShape shape = read_hf_shape(golden);
+    shape.num_nextn_predict_layers = 0;
+    shape.first_k_dense_replace = 1;
+    (without_experts ? shape.n_routed_experts : shape.moe_layer_freq) = without_experts ? 0 : shape.num_hidden_layers;
+    const std::string text = hf_config_text(shape);
+    EXPECT_NE(text.find(fmt::format("\"first_k_dense_replace\": {},", shape.num_hidden_layers)), std::string::npos)
+        << text;
+    Reading reading;
+    const ModelShape back = read_model_json(text, "config.json", reading, true).shape;
+    EXPECT_EQ(hf_config_text(back), text);
+    const ParamTable table = make_param_table(shape), read = make_param_table(back);
+    ASSERT_EQ(read.params.size(), table.params.size());
+    for (size_t i = 0; i < table.params.size(); ++i) EXPECT_EQ(read.params[i].name, table.params[i].name);
+    EXPECT_EQ(read.size(), table.size());
+    EXPECT_EQ(read.bias_size(), table.bias_size());
   }
 }
 

@@ -1,4 +1,5 @@
-// The bytes that a step's report says go over the wire, against the messages that a sum of gradients sends.
+// The facts at the start of a run. The bytes that a step's report says go over the wire, against the messages that a
+// sum of gradients sends.
 #include "trainer/start_facts.hpp"
 
 #include <gtest/gtest.h>
@@ -98,6 +99,37 @@ TEST_F(GradientBytes, FastAreThoseOfARing) {
                 ranks == 1 ? 0.0 : static_cast<double>((ranks - crossing) * sends), rounding)
         << ranks;
   }
+}
+
+class StartFacts : public ::testing::Test {
+ protected:
+  std::string said(const std::vector<std::string>& changes) {
+    std::vector<std::string> overrides = {"data.train=[" + shard_ + "]"};
+    overrides.insert(overrides.end(), changes.begin(), changes.end());
+    const LoadedConfig loaded = load_config_text(kLanes, "test.yaml", overrides, {});
+    const std::unique_ptr<Comm> comm = make_comm_alike(1, 1);
+    const tael::Run run(loaded, *comm);
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> out(std::tmpfile(), &std::fclose);
+    Console console({.out = out.get()});
+    print_start(console, run);
+    std::string text(static_cast<size_t>(std::ftell(out.get())), '\0');
+    std::rewind(out.get());
+    EXPECT_EQ(std::fread(text.data(), 1, text.size(), out.get()), text.size());
+    return text;
+  }
+
+  ScratchDirectory directory_;
+  std::string shard_ = make_shard(directory_, "data", Random(3).integers(2000, 37), 37);
+};
+
+TEST_F(StartFacts, AModelThatTransformersCannotLoadIsSaid) {
+  const std::string warning = "! model.moe_layer_freq 2: DeepSeek's own modelling code honours this key, transformers";
+  EXPECT_NE(said({"model.num_hidden_layers=3", "model.moe_layer_freq=2"}).find(warning), std::string::npos);
+  // Nothing to tell apart: one layer of experts after the first, and no layer of experts at all.
+  EXPECT_EQ(said({"model.num_hidden_layers=3", "model.first_k_dense_replace=2", "model.moe_layer_freq=2"}).find('!'),
+            std::string::npos);
+  EXPECT_EQ(said({"model.num_hidden_layers=3", "model.moe_layer_freq=3"}).find('!'), std::string::npos);
+  EXPECT_EQ(said({}).find('!'), std::string::npos);
 }
 
 }  // namespace
