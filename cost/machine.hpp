@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/stream.hpp"
@@ -17,7 +18,13 @@ std::optional<uint64_t> process_start_ticks(int64_t pid);
 // This program as the system counts it, in bytes: now, and at its largest so far.
 size_t resident_bytes();
 size_t peak_resident_bytes();
-// Memory that the system could still give, in bytes; 0 where it does not say.
+// Memory that the control groups of this process leave it, in bytes: a container, a Slurm job, a systemd service. The
+// least, over its own group and all above it, of the limit less what is used beside file cache. Nothing: no limit.
+// `membership` and `root` are files of the kernel: which groups, of version 1 and 2, and what they say.
+std::optional<size_t> group_bytes_left(const std::string& membership = "/proc/self/cgroup",
+                                       const std::string& root = "/sys/fs/cgroup");
+// Memory that the system could still give to this process, in bytes: what is free, or what its control groups leave if
+// that is less. 0 where it does not say.
 size_t available_bytes();
 // All memory of the machine in bytes; 0 where it does not say.
 size_t total_bytes();
