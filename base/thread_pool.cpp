@@ -20,10 +20,17 @@ ThreadPool::ThreadPool(int threads)
   // it would only take the processor from whoever has work.
   spins_ = threads_ <= static_cast<int>(std::thread::hardware_concurrency()) ? 4000 : 0;
   workers_.reserve(static_cast<size_t>(threads_ - 1));
-  for (int t = 1; t < threads_; ++t) workers_.emplace_back([this, t] { work(t); });
+  try {
+    for (int t = 1; t < threads_; ++t) workers_.push_back(start_thread([this, t] { work(t); }, threads_ - 1));
+  } catch (...) {
+    stop();  // those that were started
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   stop_ = true;
   round_.fetch_add(1, std::memory_order_release);
   round_.notify_all();

@@ -5,18 +5,32 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/arena.hpp"
+#include "base/check.hpp"
 
 namespace tael {
+
+// A thread that runs `body`, one of `of` that are wanted together; Error(io) where the system gives no more.
+template <class Body>
+std::thread start_thread(Body&& body, int of = 1) {
+  try {
+    return std::thread(std::forward<Body>(body));
+  } catch (const std::system_error& error) {
+    fail(Exit::io, "cannot start {} thread{}: {}; limits on memory (ulimit -v) and on processes (ulimit -u) bound them",
+         of, of == 1 ? "" : "s", error.code().message());
+  }
+}
 
 class ThreadPool {
  public:
   static constexpr size_t kWorkspaceBytes = size_t{4} << 20;  // per thread, for packing inside a kernel
 
-  // `threads` in total, the caller among them (so threads - 1 are started). At least 1.
+  // `threads` in total, the caller among them (so threads - 1 are started). At least 1. Error(io) if they cannot be.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -40,6 +54,7 @@ class ThreadPool {
   using Call = void (*)(const void* context, int64_t task, int thread);
   void run(int64_t tasks, Call call, const void* context);
   void work(int thread);
+  void stop();
 
   const int threads_;
   Arena arena_;

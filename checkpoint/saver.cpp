@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/bulk_copy.hpp"
+#include "base/thread_pool.hpp"
 #include "parallel/agree.hpp"
 
 namespace tael {
@@ -80,16 +81,21 @@ struct CheckpointSaver::Job {
   template <class Work>
   void run(Work work) {
     done = false;
-    thread = std::thread([this, work = std::move(work)] {
-      const double start = now();
-      try {
-        work();
-      } catch (...) {
-        error = current_error();
-      }
-      busy += now() - start;
+    try {
+      thread = start_thread([this, work = std::move(work)] {
+        const double start = now();
+        try {
+          work();
+        } catch (...) {
+          error = current_error();
+        }
+        busy += now() - start;
+        done = true;
+      });
+    } catch (...) {  // as if it had failed to write
+      error = current_error();
       done = true;
-    });
+    }
   }
   void join() {
     if (thread.joinable()) thread.join();

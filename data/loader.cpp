@@ -3,6 +3,8 @@
 #include <chrono>
 #include <utility>
 
+#include "base/thread_pool.hpp"
+
 namespace tael {
 
 SampleRange rank_range(int64_t first_sample, int64_t global_batch, int64_t rank, int64_t ranks) {
@@ -21,7 +23,7 @@ LoaderBuffers plan_loader(Arena& arena, const LoaderShape& shape) {
 
 Loader::Loader(std::span<const TokenShard> shards, const Sampler& sampler, const LoaderShape& shape,
                const LoaderBuffers& buffers)
-    : shards_(shards), sampler_(sampler), shape_(shape), buffers_(buffers), thread_([this] { work(); }) {}
+    : shards_(shards), sampler_(sampler), shape_(shape), buffers_(buffers), thread_(start_thread([this] { work(); })) {}
 
 Loader::~Loader() {
   {
