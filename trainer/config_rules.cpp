@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <numeric>
 
 namespace tael {
 
@@ -18,6 +19,7 @@ struct RuleScope {
   const LoadedConfig& loaded;
   const Config& config;
   std::string_view rule;
+  std::optional<int64_t> data_ranks = {};  // nothing: not known yet
 
   template <class... Args>
   [[noreturn]] void refuse(std::string_view key, fmt::format_string<Args...> format, Args&&... args) const {
@@ -28,11 +30,9 @@ struct RuleScope {
 
 int64_t nearest_multiple(int64_t value, int64_t of) { return std::max(of, (value + of / 2) / of * of); }
 
-// The divisor of `number` nearest to `wanted`, the smaller of two equally near ones; with `power_of_two` only such.
-int64_t nearest_divisor(int64_t number, int64_t wanted, bool power_of_two = false) {
-  const auto fits = [&](int64_t d) {
-    return d >= 1 && number % d == 0 && (!power_of_two || std::has_single_bit(static_cast<uint64_t>(d)));
-  };
+// The divisor of `number` nearest to `wanted`, the smaller of two equally near ones.
+int64_t nearest_divisor(int64_t number, int64_t wanted) {
+  const auto fits = [&](int64_t d) { return d >= 1 && number % d == 0; };
   wanted = std::min(wanted, number);
   constexpr int64_t kFarthest = 1'000'000;
   for (int64_t distance = 0; distance < std::min(wanted, kFarthest); ++distance) {
@@ -131,56 +131,144 @@ void phases_cover(const RuleScope& r) {
   }
 }
 
-void lanes_fit(const RuleScope& r) {
-  const ParallelismOptions& p = r.config.parallelism;
-  if (!r.config.canonical()) return;
-  const auto lanes = static_cast<uint64_t>(p.reduction_lanes);
-  if (!std::has_single_bit(lanes)) {
-    const auto below = static_cast<int64_t>(std::bit_floor(lanes)), above = static_cast<int64_t>(std::bit_ceil(lanes));
-    r.refuse("parallelism.reduction_lanes", "{} is not a power of two; the nearest that fits is {}", p.reduction_lanes,
-             p.reduction_lanes - below <= above - p.reduction_lanes ? below : above);
+// To be copied into a configuration: without a mark between thousands.
+std::string plural(int64_t n, std::string_view noun) { return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s"); }
+
+// How the sequences of a step are divided, and what would fit: over all batch sizes together, as a value that suits the
+// first and not the next is no advice.
+struct Division {
+  explicit Division(const RuleScope& r)
+      : canonical(r.config.canonical()),
+        ranks(r.data_ranks.value_or(1)),
+        lanes(r.config.parallelism.reduction_lanes),
+        micro(r.config.training.micro_batch_size),
+        sizes(r.config.training.global_batch_size.all()) {
+    for (const int64_t size : sizes) common = std::gcd(common, size);
   }
-  for (const int64_t size : r.config.training.global_batch_size.all()) {
-    if (size % p.reduction_lanes == 0) continue;
+
+  bool canonical = false;
+  int64_t ranks = 1, lanes = 1, micro = 1;
+  std::vector<int64_t> sizes;
+  int64_t common = 0;  // what divides it divides every size
+
+  bool lanes_divide() const { return std::has_single_bit(static_cast<uint64_t>(lanes)) && common % lanes == 0; }
+  bool ranks_divide() const { return canonical ? lanes % ranks == 0 : common % ranks == 0; }
+  bool micro_divides() const { return common % ranks == 0 && common / ranks % micro == 0; }
+  bool fits() const { return (!canonical || lanes_divide()) && ranks_divide() && micro_divides(); }
+
+  // The value of `part` nearest to its own with which the condition holds, the smaller of two equally near ones.
+  template <class Condition>
+  std::optional<int64_t> nearest(int64_t Division::*part, int64_t most, const Condition& holds) const {
+    Division d = *this;
+    constexpr int64_t kFarthest = 1'000'000;
+    const int64_t wanted = std::min(this->*part, most);
+    for (int64_t distance = 0; distance < std::min(most, kFarthest); ++distance) {
+      for (const int64_t value : {wanted - distance, wanted + distance}) {
+        if (value < 1 || value > most) continue;
+        d.*part = value;
+        if (holds(d)) return value;
+      }
+    }
+    d.*part = 1;  // far away
+    if (holds(d)) return 1;
+    return std::nullopt;
+  }
+
+  // " with training.micro_batch_size 2" where what fits otherwise needs it too; REQUIRES ranks that divide the sizes.
+  std::string with_micro() const {
+    if (micro_divides()) return {};
+    const auto fitting = nearest(&Division::micro, common / ranks, [](const Division& d) { return d.micro_divides(); });
+    return fmt::format(" with training.micro_batch_size {}", fitting.value_or(1));
+  }
+
+  // "8 lanes", "2 lanes on 2 data ranks with training.micro_batch_size 1".
+  std::string nearest_lanes() const {
+    Division d = *this;
+    const int64_t most = std::min<int64_t>(common, 4096);  // what the key takes
+    const auto fitting = [](const Division& one) { return one.lanes_divide() && one.ranks_divide(); };
+    std::optional<int64_t> found = d.nearest(&Division::lanes, most, fitting);
+    if (!found) {  // no number of lanes suits these ranks
+      found = d.nearest(&Division::lanes, most, [](const Division& one) { return one.lanes_divide(); });
+      d.lanes = found.value_or(1);
+      return fmt::format("{} on {}", plural(d.lanes, "lane"), d.nearest_ranks());
+    }
+    d.lanes = *found;
+    return plural(d.lanes, "lane") + d.with_micro();
+  }
+
+  // "2 data ranks"; if there are any, such with which nothing else must change.
+  std::string nearest_ranks() const {
+    Division d = *this;
+    const int64_t most = canonical ? lanes : common;
+    std::optional<int64_t> found = d.nearest(&Division::ranks, most, [](const Division& one) { return one.fits(); });
+    if (!found)
+      found = d.nearest(&Division::ranks, most,
+                        [](const Division& one) { return one.ranks_divide() && one.common % one.ranks == 0; });
+    d.ranks = found.value_or(1);
+    return plural(d.ranks, "data rank") + d.with_micro();
+  }
+
+  // The batch nearest to the only one with which all else fits as it is.
+  std::optional<int64_t> nearest_batch() const {
+    if (sizes.size() != 1 || (canonical && lanes % ranks != 0)) return std::nullopt;
+    int64_t unit = 0;
+    if (__builtin_mul_overflow(ranks, micro, &unit)) return std::nullopt;
+    const int64_t further = canonical ? lanes / std::gcd(lanes, unit) : 1;
+    if (__builtin_mul_overflow(unit, further, &unit) || unit > (int64_t{1} << 40)) return std::nullopt;
+    return nearest_multiple(common, unit);
+  }
+
+  std::string or_a_batch() const {
+    const std::optional<int64_t> batch = nearest_batch();
+    return batch ? fmt::format(" or a batch of {}", *batch) : std::string();
+  }
+
+  // What is said of the other order of sums where it takes the configuration as it is.
+  std::string or_fast() const {
+    Division fast = *this;
+    fast.canonical = false;
+    return fast.fits() ? ", and reduction fast takes any" : "";
+  }
+};
+
+void lanes_fit(const RuleScope& r) {
+  if (!r.config.canonical()) return;
+  const Division d(r);
+  if (!std::has_single_bit(static_cast<uint64_t>(d.lanes))) {
+    r.refuse("parallelism.reduction_lanes", "{} is not a power of two; the nearest that fits is {}", d.lanes,
+             d.nearest_lanes());
+  }
+  for (const int64_t size : d.sizes) {
+    if (size % d.lanes == 0) continue;
     r.refuse(
         r.given("parallelism.reduction_lanes") ? "parallelism.reduction_lanes" : "training.global_batch_size",
-        "{} lanes (parallelism.reduction_lanes) do not divide a global batch of {}; the nearest that fits is {} lanes "
-        "or a batch of {}, and reduction fast takes any",
-        p.reduction_lanes, size, nearest_divisor(size, p.reduction_lanes, true),
-        nearest_multiple(size, p.reduction_lanes));
+        "{} lanes (parallelism.reduction_lanes) do not divide a global batch of {}; the nearest that fits is {}{}{}",
+        d.lanes, size, d.nearest_lanes(), d.or_a_batch(), d.or_fast());
   }
-}
-
-void check_micro_batch(const RuleScope& r, int64_t ranks) {
-  const int64_t micro = r.config.training.micro_batch_size;
-  for (const int64_t size : r.config.training.global_batch_size.all()) {
-    if (size % ranks != 0) {
-      r.refuse("training.global_batch_size",
-               "{} sequences do not divide among {} data ranks; the nearest that fits is {}", size, ranks,
-               nearest_multiple(size, ranks));
-    }
-    if (size / ranks % micro == 0) continue;
-    r.refuse("training.micro_batch_size",
-             "{} x {} data rank{} does not divide a global batch of {}; the nearest that fits is {}", micro, ranks,
-             ranks == 1 ? "" : "s", size, nearest_divisor(size / ranks, micro));
+  if (d.lanes % d.ranks != 0) {
+    r.refuse("parallelism.reduction_lanes",
+             "{} data ranks do not divide the {} lanes (parallelism.reduction_lanes); the nearest that fits is {}{}",
+             d.ranks, d.lanes, d.nearest_ranks(), d.or_fast());
   }
-}
-
-void check_lanes_of_ranks(const RuleScope& r, int64_t ranks) {
-  const ParallelismOptions& p = r.config.parallelism;
-  if (!r.config.canonical() || p.reduction_lanes % ranks == 0) return;
-  const int64_t fitting = nearest_divisor(p.reduction_lanes, ranks);
-  r.refuse(
-      "parallelism.reduction_lanes",
-      "{} data ranks do not divide the {} lanes (parallelism.reduction_lanes); the nearest that fits is {} rank{}, "
-      "and reduction fast takes any number",
-      ranks, p.reduction_lanes, fitting, fitting == 1 ? "" : "s");
 }
 
 void micro_batch_divides(const RuleScope& r) {
-  const std::optional<int64_t> ranks = r.config.parallelism.data_parallel;
-  if (ranks) check_lanes_of_ranks(r, *ranks);
-  check_micro_batch(r, ranks.value_or(1));
+  const Division d(r);
+  for (const int64_t size : d.sizes) {
+    if (size % d.ranks == 0) continue;
+    const std::optional<int64_t> batch = d.nearest_batch();
+    r.refuse("training.global_batch_size",
+             "{} sequences do not divide among {} data ranks; the nearest that fits is {}{}", size, d.ranks,
+             batch ? fmt::format("{} or ", *batch) : std::string(), d.nearest_ranks());
+  }
+  for (const int64_t size : d.sizes) {
+    if (size / d.ranks % d.micro == 0) continue;
+    const auto fitting =
+        d.nearest(&Division::micro, d.common / d.ranks, [](const Division& one) { return one.micro_divides(); });
+    r.refuse("training.micro_batch_size", "{}{} does not divide a global batch of {}; the nearest that fits is {}",
+             d.micro, r.data_ranks ? " x " + plural(*r.data_ranks, "data rank") : std::string(), size,
+             fitting.value_or(1));
+  }
 }
 
 void segments_fit(const RuleScope& r) {
@@ -259,9 +347,9 @@ constexpr std::array<CheckedRule, 14> kRules = {{
      length_fits_model},
     {{"cosine-goes-down", "Under cosine min_lr is at most lr."}, cosine_goes_down},
     {{"phases-cover", "The phases of the learning rate reach to the end of the run."}, phases_cover},
-    {{"lanes", "Under canonical the lanes are a power of two that divides every global batch."}, lanes_fit},
-    {{"micro-batch-divides", "micro_batch_size x data ranks divides every global batch; data ranks divide the lanes."},
-     micro_batch_divides},
+    {{"lanes", "Under canonical the lanes are a power of two that divides every global batch; data ranks divide them."},
+     lanes_fit},
+    {{"micro-batch-divides", "micro_batch_size x data ranks divides every global batch."}, micro_batch_divides},
     {{"segments", "tensor_parallel divides the segments, the segments divide the heads."}, segments_fit},
     {{"expert-ranks", "Expert ranks divide data ranks."}, expert_ranks_divide},
     {{"weights", "Either all training sources have a weight or none has."}, weights_for_all_or_none},
@@ -280,9 +368,13 @@ constexpr auto kRuleNames = [] {
 
 std::span<const ConfigRule> config_rules() { return kRuleNames; }
 
-void check_config(const LoadedConfig& loaded) {
+void check_config(const LoadedConfig& loaded, std::optional<int64_t> ranks) {
+  const ParallelismOptions& p = loaded.config.parallelism;
+  const int64_t others = p.tensor_parallel * p.pipeline_parallel;  // each at most a million
+  std::optional<int64_t> data_ranks = p.data_parallel;
+  if (!data_ranks && ranks && *ranks % others == 0) data_ranks = *ranks / others;
   for (const CheckedRule& checked : kRules) {
-    if (checked.check != nullptr) checked.check({loaded, loaded.config, checked.rule.name});
+    if (checked.check != nullptr) checked.check({loaded, loaded.config, checked.rule.name, data_ranks});
   }
 }
 
@@ -343,8 +435,8 @@ void check_world(const LoadedConfig& loaded, int64_t ranks) {
   }
   check_nodes(r, ranks);
   const int64_t data_ranks = ranks / others;
-  check_lanes_of_ranks({loaded, loaded.config, "lanes"}, data_ranks);
-  check_micro_batch({loaded, loaded.config, "micro-batch-divides"}, data_ranks);
+  lanes_fit({loaded, loaded.config, "lanes", data_ranks});
+  micro_batch_divides({loaded, loaded.config, "micro-batch-divides", data_ranks});
 }
 
 void check_vocabulary(const LoadedConfig& loaded, std::string_view tokenizer, int64_t needed) {
@@ -357,7 +449,7 @@ void check_vocabulary(const LoadedConfig& loaded, std::string_view tokenizer, in
 LoadedConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides,
                              const ConfigSearch& search, int64_t ranks) {
   LoadedConfig loaded = load_config(path, overrides, search);
-  check_config(loaded);
+  check_config(loaded, ranks);
   check_built(loaded);
   check_world(loaded, ranks);
   return loaded;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -18,8 +19,9 @@ struct ConfigRule {
 };
 std::span<const ConfigRule> config_rules();  // of check_config, in the order in which they are checked
 
-// Contradictions and impossible values: for every command that takes a configuration of a run.
-void check_config(const LoadedConfig& loaded);
+// Contradictions and impossible values: for every command that takes a configuration of a run. `ranks`: how many were
+// started, where that is known, so that what is named as the nearest that fits does fit them.
+void check_config(const LoadedConfig& loaded, std::optional<int64_t> ranks = {});
 
 // Values that ask for what is not built yet: for commands that compute.
 void check_built(const LoadedConfig& loaded);

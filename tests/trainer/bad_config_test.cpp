@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <regex>
 #include <string>
 #include <vector>
 
+#include "tests/harness/random.hpp"
 #include "trainer/config.hpp"
 #include "trainer/config_rules.hpp"
 
@@ -24,7 +26,7 @@ const ConfigSearch kSearch{{TAEL_SOURCE_DIR "/configs"}};
 std::string refusal(const std::string& text, const std::vector<std::string>& overrides, int64_t ranks) {
   try {
     const LoadedConfig loaded = load_config_text(text, "t.yaml", overrides, kSearch);
-    check_config(loaded);
+    check_config(loaded, ranks);
     check_built(loaded);
     check_world(loaded, ranks);
     check_vocabulary(loaded, "bytes", 259);
@@ -252,7 +254,8 @@ TEST(BadConfig, SizesThatDoNotFitTogether) {
        "that fits is 2 [micro-batch-divides]"},
       {{"parallelism.reduction_lanes=3"},
        1,
-       "78: command line: parallelism.reduction_lanes: 3 is not a power of two; the nearest that fits is 2 [lanes]"},
+       "78: command line: parallelism.reduction_lanes: 3 is not a power of two; the nearest that fits is 2 lanes "
+       "[lanes]"},
       {{"parallelism.reduction_lanes=16"},
        1,
        "78: command line: parallelism.reduction_lanes: 16 lanes (parallelism.reduction_lanes) do not divide a global "
@@ -266,16 +269,35 @@ TEST(BadConfig, SizesThatDoNotFitTogether) {
        1,
        "78: command line: training.global_batch_size: 4 lanes (parallelism.reduction_lanes) do not divide a global "
        "batch "
-       "of 14; the nearest that fits is 2 lanes or a batch of 16, and reduction fast takes any [lanes]"},
+       "of 14; the nearest that fits is 2 lanes, and reduction fast takes any [lanes]"},
       {{},
        3,
        "78: parallelism.reduction_lanes: 3 data ranks do not divide the 4 lanes (parallelism.reduction_lanes); the "
-       "nearest that fits is 2 ranks, and reduction fast takes any number [lanes]"},
+       "nearest that fits is 2 data ranks [lanes]"},
       {{"parallelism.reduction=fast"},
        3,
        "78: t.yaml:4:68: training.global_batch_size: 8 sequences do not divide among 3 data ranks; the nearest that "
-       "fits "
-       "is 9 [micro-batch-divides]"},
+       "fits is 6 or 2 data ranks [micro-batch-divides]"},
+      {{"training.micro_batch_size=5"},
+       4,
+       "78: command line: training.micro_batch_size: 5 x 4 data ranks does not divide a global batch of 8; the nearest "
+       "that fits is 2 [micro-batch-divides]"},
+      {{"training.global_batch_size=[[0, 16], [1k, 24]]", "training.micro_batch_size=16"},
+       1,
+       "78: command line: training.micro_batch_size: 16 x 1 data rank does not divide a global batch of 24; the "
+       "nearest that fits is 8 [micro-batch-divides]"},
+      {{"parallelism.reduction_lanes=2", "training.micro_batch_size=4"},
+       4,
+       "78: command line: parallelism.reduction_lanes: 4 data ranks do not divide the 2 lanes "
+       "(parallelism.reduction_lanes); the nearest that fits is 2 data ranks [lanes]"},
+      {{"parallelism.reduction_lanes=16", "training.micro_batch_size=4"},
+       4,
+       "78: command line: parallelism.reduction_lanes: 16 lanes (parallelism.reduction_lanes) do not divide a global "
+       "batch of 8; the nearest that fits is 8 lanes with training.micro_batch_size 2 or a batch of 16 [lanes]"},
+      {{"parallelism.reduction_lanes=16"},
+       3,
+       "78: command line: parallelism.reduction_lanes: 16 lanes (parallelism.reduction_lanes) do not divide a global "
+       "batch of 8; the nearest that fits is 8 lanes on 2 data ranks [lanes]"},
       {{"parallelism.data_parallel=2"},
        4,
        "78: command line: parallelism.data_parallel: pipeline 1 x data 2 x tensor 1 are 2 ranks, but 4 were started "
@@ -327,6 +349,72 @@ TEST(BadConfig, SizesThatDoNotFitTogether) {
   for (const auto& c : cases) {
     EXPECT_EQ(refusal(kGood, c.overrides, c.ranks), c.message) << fmt::format("{}", fmt::join(c.overrides, " "));
   }
+}
+
+// What a refusal names as fitting, each alternative as overrides and ranks.
+struct Advice {
+  std::vector<std::string> overrides;
+  int64_t ranks;
+};
+std::vector<Advice> advice_of(const std::string& message, int64_t ranks) {
+  const std::string begins = "nearest that fits is ", fast = ", and reduction fast takes any";
+  const size_t begin = message.find(begins), end = message.rfind(" [");
+  if (begin == std::string::npos || end == std::string::npos) return {};
+  std::string text = message.substr(begin + begins.size(), end - begin - begins.size());
+  std::vector<Advice> all;
+  if (text.ends_with(fast)) {
+    text.resize(text.size() - fast.size());
+    all.push_back({{"parallelism.reduction=fast"}, ranks});
+  }
+  const bool micro = message.find(": training.micro_batch_size: ") != std::string::npos;
+  while (!text.empty()) {
+    const size_t next = text.find(" or ");
+    const std::string one = text.substr(0, next);
+    text = next == std::string::npos ? "" : text.substr(next + 4);
+    Advice advice{{}, ranks};
+    std::smatch found;
+    if (std::regex_match(one, std::regex("\\d+")))
+      advice.overrides.push_back((micro ? "training.micro_batch_size=" : "training.global_batch_size=") + one);
+    if (std::regex_search(one, found, std::regex("(\\d+) lanes?")))
+      advice.overrides.push_back("parallelism.reduction_lanes=" + found[1].str());
+    if (std::regex_search(one, found, std::regex("micro_batch_size (\\d+)")))
+      advice.overrides.push_back("training.micro_batch_size=" + found[1].str());
+    if (std::regex_search(one, found, std::regex("a batch of (\\d+)")))
+      advice.overrides.push_back("training.global_batch_size=" + found[1].str());
+    if (std::regex_search(one, found, std::regex("(\\d+) data ranks?"))) advice.ranks = std::stoll(found[1].str());
+    all.push_back(advice);
+  }
+  return all;
+}
+
+TEST(BadConfig, WhatIsNamedAsTheNearestThatFitsFits) {
+  testing::Random random(27);
+  const auto below = [&](int64_t n) { return random.below(n); };
+  int refused = 0;
+  for (int i = 0; i < 1500; ++i) {
+    const int64_t ranks = 1 + below(i % 2 == 0 ? 5 : 40);
+    const int unit = 1 << below(5);
+    std::string batch = std::to_string(unit * (1 + below(40)));
+    if (i % 3 == 0)
+      batch = fmt::format("[[0, {}], [1k, {}], [2k, {}]]", batch, unit * (1 + below(40)), unit * (1 + below(40)));
+    if (i % 17 == 0) batch = fmt::format("{{start: {}, end: {}, over: 4k, increment: {}}}", unit, 9 * unit, 2 * unit);
+    std::vector<std::string> overrides = {
+        "training.global_batch_size=" + batch, fmt::format("training.micro_batch_size={}", 1 + below(12)),
+        fmt::format("parallelism.reduction_lanes={}", below(3) == 0 ? 1 + below(40) : 1 << below(7)),
+        fmt::format("parallelism.reduction={}", below(3) == 0 ? "fast" : "canonical")};
+    const std::string message = refusal(kGood, overrides, ranks);
+    if (message == "accepted") continue;
+    ++refused;
+    const std::vector<Advice> advice = advice_of(message, ranks);
+    EXPECT_FALSE(advice.empty()) << message;
+    for (const Advice& one : advice) {
+      std::vector<std::string> followed = overrides;
+      followed.insert(followed.end(), one.overrides.begin(), one.overrides.end());
+      EXPECT_EQ(refusal(kGood, followed, one.ranks), "accepted")
+          << fmt::format("{} ranks, {}: {}", ranks, fmt::join(overrides, " "), message);
+    }
+  }
+  EXPECT_GT(refused, 500);
 }
 
 TEST(BadConfig, WhatIsNotBuiltSaysSo) {

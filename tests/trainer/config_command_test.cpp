@@ -106,7 +106,7 @@ TEST(ConfigCheck, RefusesWhatTrainingRefuses) {
        3,
        {78,
         "parallelism.reduction_lanes: 3 data ranks do not divide the 4 lanes (parallelism.reduction_lanes); the "
-        "nearest that fits is 2 ranks, and reduction fast takes any number [lanes]"}},
+        "nearest that fits is 2 data ranks [lanes]"}},
       {{"parallelism.data_parallel=2"},
        4,
        {78,

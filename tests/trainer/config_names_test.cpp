@@ -265,7 +265,7 @@ TEST(ConfigNames, RefusalsNameWhatWasWritten) {
       {{"train-iters=abc"},
        "78: command line: train-iters: expected null or a whole number such as 4096, 4k or 20M, at least 1, got abc"},
       {{"micro-batch-size=3"},
-       "78: command line: training.micro_batch_size (written micro-batch-size): 3 x 1 data rank does not divide a "
+       "78: command line: training.micro_batch_size (written micro-batch-size): 3 does not divide a "
        "global batch of 8; the nearest that fits is 2 [micro-batch-divides]"},
       {{"model.n_expert_groups=3"},
        "78: command line: model.n_group (written model.n_expert_groups): 3 groups do not divide n_routed_experts 16; "
