@@ -98,6 +98,58 @@ void check_copy(const ModelFiles& files, const TensorSpec& copy, const TensorSpe
   }
 }
 
+bool same_tensors(const ParamTable& a, const ParamTable& b) {
+  return std::ranges::equal(a.params, b.params,
+                            [](const ParamSpec& one, const ParamSpec& other) {
+                              return one.name == other.name && shape_of(one) == shape_of(other);
+                            }) &&
+         std::ranges::equal(a.gate_biases, b.gate_biases, [](const GateBiasSpec& one, const GateBiasSpec& other) {
+           return one.name == other.name && one.experts == other.experts;
+         });
+}
+
+std::string_view name_of(TopkMethod method) { return method == TopkMethod::noaux_tc ? "noaux_tc" : "without bias"; }
+
+// The keys of config.json that give models other tensors: "vocab_size 272 (needed: 300), ...".
+std::string differing_keys(const ModelShape& has, const ModelShape& needs) {
+  std::string text;
+  const auto say = [&](std::string_view key, const auto& there, const auto& needed) {
+    if (there == needed) return;
+    text += fmt::format("{}{} {} (needed: {})", text.empty() ? "" : ", ", key, there, needed);
+  };
+  const auto whole = [&](std::string_view key, int64_t ModelShape::*member) { say(key, has.*member, needs.*member); };
+  const auto or_null = [](const std::optional<int64_t>& value) { return value ? std::to_string(*value) : "null"; };
+  whole("vocab_size", &ModelShape::vocab_size);
+  whole("hidden_size", &ModelShape::hidden_size);
+  whole("num_hidden_layers", &ModelShape::num_hidden_layers);
+  whole("num_nextn_predict_layers", &ModelShape::num_nextn_predict_layers);
+  say("tie_word_embeddings", has.tie_word_embeddings, needs.tie_word_embeddings);
+  whole("num_attention_heads", &ModelShape::num_attention_heads);
+  say("q_lora_rank", or_null(has.q_lora_rank), or_null(needs.q_lora_rank));
+  whole("kv_lora_rank", &ModelShape::kv_lora_rank);
+  whole("qk_nope_head_dim", &ModelShape::qk_nope_head_dim);
+  whole("qk_rope_head_dim", &ModelShape::qk_rope_head_dim);
+  whole("v_head_dim", &ModelShape::v_head_dim);
+  whole("intermediate_size", &ModelShape::intermediate_size);
+  whole("moe_intermediate_size", &ModelShape::moe_intermediate_size);
+  whole("n_routed_experts", &ModelShape::n_routed_experts);
+  whole("n_shared_experts", &ModelShape::n_shared_experts);
+  whole("first_k_dense_replace", &ModelShape::first_k_dense_replace);
+  whole("moe_layer_freq", &ModelShape::moe_layer_freq);
+  if (has.has_gate_bias() != needs.has_gate_bias())
+    say("topk_method", name_of(has.topk_method), name_of(needs.topk_method));
+  return text;
+}
+
+// Files may be whole and of another model: then not they are wrong, but the wish to have them here.
+void require_model(const ModelFiles& files, const ParamTable& table) {
+  const ParamTable found = make_param_table(read_hf_shape(files));
+  if (same_tensors(found, table)) return;
+  const bool lacks_mtp = found.shape.num_nextn_predict_layers == 0 && table.shape.num_nextn_predict_layers > 0;
+  fail(Exit::bad_config, "{}: holds another model: {}{}", files.path(), differing_keys(found.shape, table.shape),
+       lacks_mtp ? "; it has no tensor of an MTP module" : "");
+}
+
 }  // namespace
 
 ModelShape read_hf_shape(const ModelFiles& files) {
@@ -137,6 +189,7 @@ void check_hf_tensors(const ModelFiles& files, const ParamTable& table) {
   const std::vector<int64_t> table_shape = {table.shape.vocab_size, table.shape.hidden_size};
   Checker checker(files);
   checker.formats();
+  require_model(files, table);
   for (const ParamSpec& param : table.params) checker.needs(param.name, shape_of(param));
   for (const GateBiasSpec& bias : table.gate_biases) checker.needs(bias.name, {bias.experts});
   for (const HfCopy& copy : copies) checker.allows(copy, table_shape);

@@ -3,7 +3,8 @@
 // The files must hold exactly the model. Two liberties, because released checkpoints take them: the copies of the
 // shared tables that an MTP layer carries, and lm_head.weight of a tied model, may be there or not, but if they are
 // they must equal the shared table bit for bit; rotary_emb.inv_freq buffers of older exports are passed over.
-// Everything else is Error(bad_data) naming the tensor, what was expected and what was found.
+// Everything else is Error(bad_data) naming the tensor, what was expected and what was found. Where config.json itself
+// describes a model of other tensors than the table's, it is Error(bad_config) naming the keys that differ.
 #pragma once
 
 #include <string>

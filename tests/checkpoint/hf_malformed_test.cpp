@@ -13,6 +13,7 @@ namespace {
 using testing::error_of;
 using testing::ScratchDirectory;
 using testing::Tiny;
+using testing::tiny_shape;
 using testing::tiny_source;
 
 constexpr const char* kGate = "model.layers.1.mlp.gate.weight";
@@ -202,6 +203,63 @@ TEST(HfMalformed, EachIsRefusedWithItsMessage) {
     });
     EXPECT_EQ(scratch.relative(message), bad.message) << bad.what;
   }
+}
+
+// Nothing is wrong with the files: they hold another model than the one that is to have them.
+TEST(HfMalformed, AWholeModelOfOtherTensorsIsAnotherModel) {
+  const ScratchDirectory scratch;
+  Tiny().write(scratch.at("m"));
+  const HfDirectory directory = HfDirectory::open(scratch.at("m"));
+  const auto refused = [&](const auto& change) {
+    ModelShape needed = read_hf_shape(directory);
+    change(needed);
+    const std::string message =
+        error_of(Exit::bad_config, [&] { check_hf_tensors(directory, make_param_table(needed)); });
+    return scratch.relative(message);
+  };
+  const std::string begins = "DIR/m: holds another model: ";
+  const struct {
+    std::string keys;
+    std::function<void(ModelShape&)> change;
+  } cases[] = {
+      {"num_nextn_predict_layers 1 (needed: 0)", [](ModelShape& s) { s.num_nextn_predict_layers = 0; }},
+      {"num_nextn_predict_layers 1 (needed: 2)", [](ModelShape& s) { s.num_nextn_predict_layers = 2; }},
+      {"n_shared_experts 1 (needed: 0)", [](ModelShape& s) { s.n_shared_experts = 0; }},
+      {"tie_word_embeddings false (needed: true)", [](ModelShape& s) { s.tie_word_embeddings = true; }},
+      {"vocab_size 5 (needed: 6)", [](ModelShape& s) { s.vocab_size = 6; }},
+      {"hidden_size 4 (needed: 8)", [](ModelShape& s) { s.hidden_size = 8; }},
+      {"num_attention_heads 1 (needed: 2)", [](ModelShape& s) { s.num_attention_heads = 2; }},
+      {"q_lora_rank null (needed: 2)", [](ModelShape& s) { s.q_lora_rank = 2; }},
+      {"kv_lora_rank 3 (needed: 2)", [](ModelShape& s) { s.kv_lora_rank = 2; }},
+      {"qk_nope_head_dim 2 (needed: 4)", [](ModelShape& s) { s.qk_nope_head_dim = 4; }},
+      {"qk_rope_head_dim 2 (needed: 4)", [](ModelShape& s) { s.qk_rope_head_dim = 4; }},
+      {"v_head_dim 2 (needed: 4)", [](ModelShape& s) { s.v_head_dim = 4; }},
+      {"intermediate_size 6 (needed: 7)", [](ModelShape& s) { s.intermediate_size = 7; }},
+      {"moe_intermediate_size 2 (needed: 3)", [](ModelShape& s) { s.moe_intermediate_size = 3; }},
+      {"n_routed_experts 2 (needed: 4)", [](ModelShape& s) { s.n_routed_experts = 4; }},
+      {"first_k_dense_replace 1 (needed: 0)", [](ModelShape& s) { s.first_k_dense_replace = 0; }},
+      {"topk_method noaux_tc (needed: without bias)", [](ModelShape& s) { s.topk_method = TopkMethod::greedy; }},
+      {"num_hidden_layers 2 (needed: 3), num_nextn_predict_layers 1 (needed: 0)",
+       [](ModelShape& s) {
+         s.num_hidden_layers = 3;
+         s.num_nextn_predict_layers = 0;
+       }},
+  };
+  for (const auto& c : cases) EXPECT_EQ(refused(c.change), begins + c.keys);
+  // Keys that change no tensor are the run's own affair.
+  ModelShape same = read_hf_shape(directory);
+  same.routed_scaling_factor = 7;
+  same.num_experts_per_tok = 2;
+  same.rope_theta = 5;
+  check_hf_tensors(directory, make_param_table(same));
+
+  Tiny without;
+  std::erase_if(without.content.tensors, [](const TensorSpec& t) { return t.name.starts_with("model.layers.2."); });
+  without.write(scratch.at("w"));
+  const HfDirectory dropped = HfDirectory::open(scratch.at("w"));
+  EXPECT_EQ(
+      scratch.relative(error_of(Exit::bad_config, [&] { check_hf_tensors(dropped, make_param_table(tiny_shape())); })),
+      "DIR/w: holds another model: num_nextn_predict_layers 0 (needed: 1); it has no tensor of an MTP module");
 }
 
 // What released checkpoints take the liberty of.

@@ -252,7 +252,10 @@ class RunDirectory(ProgramTest):
                                  "router.bias_update_rate=0", "training.train_steps=1"])
             self.assertEqual(run.weights(), self.run_.weights())
             self.assertEqual(run.metrics("eval")[-1]["valid/loss"], last["valid/loss"])
-        self.refuse(65, "embed_tokens.*shape \\[272, 32\\], the model needs \\[300, 32\\]", changes=[f"checkpoint.initial_load_path={path}", "model.vocab_size=300"])
+        for change, key in (("vocab_size=300", "vocab_size 272"), ("num_nextn_predict_layers=0", "num_nextn_predict_layers 1"),
+                            ("n_shared_experts=0", "n_shared_experts 1"), ("tie_word_embeddings=true", "tie_word_embeddings false")):
+            self.refuse(78, fr": holds another model: {key} \(needed: {change.split('=')[1]}\)$",
+                        changes=[f"checkpoint.initial_load_path={path}", "model." + change])
         self.refuse(65, "no such|does not exist|nowhere", changes=["checkpoint.initial_load_path=nowhere"])
 
     def test_the_model_is_a_hugging_face_directory(self):
