@@ -85,7 +85,8 @@ void File::read_at(uint64_t offset, void* out, size_t bytes) const {
     const ssize_t got =
         retry([&] { return ::pread(descriptor_, to, std::min(bytes, kPiece), static_cast<off_t>(offset)); });
     if (got < 0) fail_errno(path_, "read", errno);
-    if (got == 0) fail(Exit::bad_data, "{}: ends at byte {}, {} more were expected", path_, offset, bytes);
+    if (got == 0)  // the file's end, which may lie long before what was asked for
+      fail(Exit::bad_data, "{}: ends at byte {}, but is needed up to byte {}", path_, size(), offset + bytes);
     to += got;
     offset += static_cast<uint64_t>(got);
     bytes -= static_cast<size_t>(got);

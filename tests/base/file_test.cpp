@@ -49,7 +49,13 @@ TEST_F(FileTest, SaysWhatIsMissing) {
                        char text[8];
                        File::open(at("a")).read_at(1, text, 8);
                      }),
-            at("a") + ": ends at byte 3, 6 more were expected");
+            at("a") + ": ends at byte 3, but is needed up to byte 9");
+  EXPECT_EQ(error_of(Exit::bad_data,
+                     [&] {
+                       char text[8];
+                       File::open(at("a")).read_at(5, text, 8);
+                     }),
+            at("a") + ": ends at byte 3, but is needed up to byte 13");
   EXPECT_EQ(error_of(Exit::bad_data, [&] { read_file(at("a"), 2); }), at("a") + ": 3 bytes, at most 2 are read");
   EXPECT_EQ(error_of(Exit::io, [&] { create_directory(at("a")); }),
             at("a") + ": cannot create the directory: File exists");
