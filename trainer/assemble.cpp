@@ -7,6 +7,7 @@
 #include "checkpoint/hf_import.hpp"
 #include "checkpoint/model_source.hpp"
 #include "cost/machine.hpp"
+#include "data/tokenizer.hpp"
 #include "model/init.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/ownership.hpp"
@@ -35,11 +36,14 @@ void check_shards(const LoadedConfig& loaded, const std::vector<TokenShard>& tra
                   const std::vector<TokenShard>& valid) {
   std::string tokenizer = loaded.config.data.tokenizer == "auto" ? "" : loaded.config.data.tokenizer;
   std::string told_by = "data.tokenizer";
+  if (tokenizer == "bytes") check_vocabulary(loaded, tokenizer, ByteTokenizer::kVocabSize);
   for (const std::vector<TokenShard>* shards : {&train, &valid}) {
     for (const TokenShard& shard : *shards) {
       const ShardInfo& info = shard.info();
-      require_vocab(info, loaded.config.model.shape.vocab_size);
-      if (!info.has_text()) continue;
+      if (!info.has_text()) {
+        require_vocab(info, loaded.config.model.shape.vocab_size);
+        continue;
+      }
       if (!tokenizer.empty() && info.tokenizer != tokenizer)
         fail(Exit::bad_data, "{}: its tokenizer is {}, but {} says {}", info.path, info.tokenizer, told_by, tokenizer);
       if (tokenizer.empty()) told_by = info.path;

@@ -43,7 +43,7 @@ class Check(ProgramTest):
     def test_refuses_what_training_refuses_with_the_same_line(self):
         config, run = self.config(), self.fresh()
         for change, code in (("training.seq_lenght=3", 78), ("training.micro_batch_size=3", 78), ("data.train=[none.h5]", 65),
-                             ("precision.compute=fp8", 78), ("model.vocab_size=258", 65), ("lr_scheduler.min_lr_factor=0.1", 78),
+                             ("precision.compute=fp8", 78), ("model.vocab_size=258", 78), ("lr_scheduler.min_lr_factor=0.1", 78),
                              ("data.train=[{config}]", 65), ("training", 2)):
             change = change.format(config=config)
             dry = self.command("train", config, f"run.dir={run}", change, "--dry-run")

@@ -127,7 +127,8 @@ class Refusals(ProgramTest):
     def test_leave_one_message_and_nothing_behind(self):
         (self.folder / "one.bin").write_bytes(b"\x05\x00")
         (self.folder / "large.bin").write_bytes(b"\x05\x00\x10\x0f" * 400)
-        for name in ("one", "large"):
+        (self.folder / "small.bin").write_bytes(b"\x05\x00" * 800)
+        for name in ("one", "large", "small"):
             done = self.command("data", "import", "nanogpt", "--out", f"{name}.h5", "--vocab-size", "4096", f"{name}.bin")
             self.assertEqual(done.code, 0, str(done))
         damaged = bytearray((self.folder / "train.h5").read_bytes())
@@ -136,7 +137,11 @@ class Refusals(ProgramTest):
         cases = [
             (78, r"optimizer\.lrr", "optimizer.lrr=1"),
             (78, r"training\.micro_batch_size: 3", "training.micro_batch_size=3"),
-            (65, r"train\.h5: its tokenizer 'bytes' has 259 tokens, the model's vocab_size is 100", "model.vocab_size=100"),
+            (78, r"model\.vocab_size: 258 is too small for the tokenizer bytes; at least 259 \[vocabulary\]$", "model.vocab_size=258"),
+            (78, r"model\.vocab_size: 258 is too small for the tokenizer bytes; at least 259 \[vocabulary\]$",
+             "model.vocab_size=258 data.tokenizer=bytes data.train=[small.h5] data.valid=[]"),
+            (65, r"large\.h5: its largest token is 3856, the model's vocab_size is 258$",
+             "model.vocab_size=258 data.train=[large.h5] data.valid=[]"),
             (78, r"precision\.compute: fp8 is not built yet", "precision.compute=fp8"),
             (78, r"does not fit", "training.micro_batch_size=16384 training.global_batch_size=65536 "
              "training.seq_length=4096 parallelism.reduction=fast"),
