@@ -1,6 +1,7 @@
 #include "trainer/assemble.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/hash.hpp"
@@ -99,6 +100,37 @@ std::vector<Sequences> micro_batches(const Config& config, const BatchDivision& 
   return out;
 }
 
+// What would need less memory: the keys behind the largest parts of the plan that can still be smaller.
+std::string less_memory(const Run& run, int64_t micro_batch) {
+  const MemoryPlan& m = run.memory_plan;
+  const size_t copies = static_cast<size_t>(LaneAccumulator::buffers(run.division.lanes)),
+               one_copy = m.gradients / copies;
+  std::map<std::string, size_t> parts;
+  parts["a smaller model"] = m.weights + one_copy + m.optimizer + m.communication + run.snapshot_bytes + run.list_bytes;
+  if (copies > 1) parts["fewer parallelism.reduction_lanes"] = m.gradients - one_copy;
+  const std::string shorter = "a shorter training.seq_length";
+  parts[micro_batch > 1 ? "a smaller training.micro_batch_size" : shorter] +=
+      m.activations + m.scratch + run.evaluation_bytes;
+  const std::vector<int64_t> sizes = run.config.training.global_batch_size.all();
+  parts[*std::max_element(sizes.begin(), sizes.end()) > run.division.ranks ? "a smaller training.global_batch_size"
+                                                                           : shorter] += run.batch_bytes;
+  if (run.execution.threads > 1)
+    parts["fewer cluster.threads_per_rank"] = static_cast<size_t>(run.execution.threads) * ThreadPool::kWorkspaceBytes;
+  std::vector<std::pair<size_t, std::string>> largest;
+  size_t sum = 0;
+  for (const auto& [words, bytes] : parts) {
+    largest.emplace_back(bytes, words);
+    sum += bytes;
+  }
+  std::sort(largest.rbegin(), largest.rend());
+  std::string text;
+  for (size_t i = 0; i < largest.size() && (i == 0 || largest[i].first >= sum / 10); ++i) {
+    const bool last = i + 1 == largest.size() || largest[i + 1].first < sum / 10;
+    text += (i == 0 ? "" : last ? " or " : ", ") + largest[i].second;
+  }
+  return text + " needs less";
+}
+
 }  // namespace
 
 Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time, double began, size_t node_bytes,
@@ -148,8 +180,9 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
     if (!valid_shards.empty())
       evaluation_bytes = evaluation_buffer_bytes(division.micro_batch, config.training.seq_length, comm.size());
     baseline_bytes = resident_bytes();
-    require_memory(reserved_bytes(), comm.local_size(), "the run",
-                   "a smaller model, training.micro_batch_size or parallelism.reduction_lanes needs less", node_bytes);
+    const auto widest = std::max_element(shape.micro_batches.begin(), shape.micro_batches.end(),
+                                         [](const Sequences& a, const Sequences& b) { return a.count < b.count; });
+    require_memory(reserved_bytes(), comm.local_size(), "the run", less_memory(*this, widest->count), node_bytes);
   });
 }
 

@@ -75,5 +75,36 @@ TEST(PlannedRun, MustFitTheNodeThatIsNamed) {
   EXPECT_NE(refusal.find("4 ranks on a host need"), std::string::npos) << refusal;
 }
 
+TEST(PlannedRun, ARefusalNamesOnlyWhatNeedsLess) {
+  const ScratchDirectory directory;
+  const std::string shard = make_shard(directory, "data", Random(3).integers(200'000, 37), 37);
+  const auto advice = [&](const std::vector<std::string>& changes) {
+    std::vector<std::string> overrides = {"data.train=[" + shard + "]", "cluster.threads_per_rank=1",
+                                          "parallelism.reduction=fast"};
+    overrides.insert(overrides.end(), changes.begin(), changes.end());
+    const LoadedConfig loaded = load_config_text(kTinyRun, "test.yaml", overrides, {});
+    const std::unique_ptr<Comm> planned = make_comm_alike(1, 1);
+    const std::string refusal =
+        error_of(Exit::bad_config, [&] { tael::Run(loaded, *planned, monotonic_time(), process_start(), 1); });
+    return refusal.substr(refusal.rfind("; ") + 2);
+  };
+  const std::vector<std::string> wide = {"model.vocab_size=20000", "model.hidden_size=256", "training.seq_length=4",
+                                         "training.micro_batch_size=1", "training.global_batch_size=4"};
+  EXPECT_EQ(advice(wide), "a smaller model needs less");
+  // Four lanes are three copies of the gradient; where each rank has one lane, there is nothing to gain.
+  std::vector<std::string> lanes = wide;
+  lanes.push_back("parallelism.reduction=canonical");
+  EXPECT_EQ(advice(lanes), "a smaller model or fewer parallelism.reduction_lanes needs less");
+  lanes.push_back("parallelism.reduction_lanes=1");
+  EXPECT_EQ(advice(lanes), "a smaller model needs less");
+  EXPECT_EQ(advice({"training.seq_length=1024", "training.micro_batch_size=16"}),
+            "a smaller training.micro_batch_size needs less");
+  EXPECT_EQ(advice({"training.seq_length=4096", "training.micro_batch_size=1"}),
+            "a shorter training.seq_length needs less");
+  EXPECT_EQ(advice({"training.global_batch_size=10M", "training.micro_batch_size=1"}),
+            "a smaller training.global_batch_size needs less");
+  EXPECT_EQ(advice({"cluster.threads_per_rank=64"}), "fewer cluster.threads_per_rank needs less");
+}
+
 }  // namespace
 }  // namespace tael::testing
