@@ -60,6 +60,14 @@ std::string batch_line(const Run& run) {
   return text;
 }
 
+// The numbers of ranks that divide a power of two of lanes: "1, 2 and 4 ranks".
+std::string numbers_of_ranks(int64_t lanes) {
+  std::string text = "1";
+  for (int64_t ranks = 2; ranks <= lanes; ranks *= 2)
+    text += fmt::format("{}{}", ranks == lanes ? " and " : ", ", ranks);
+  return text + (lanes == 1 ? " rank" : " ranks");
+}
+
 // Whether dense layers stand among those of experts: which ones, only moe_layer_freq says.
 bool dense_between_moe(const ModelShape& s) {
   bool moe = false, dense = false;
@@ -84,8 +92,8 @@ void print_start(Console& console, const Run& run) {
   }
   console.fact("data", data_line(run));
   console.fact("batch", batch_line(run));
-  console.fact("numbers", c.canonical() ? fmt::format("fp32; canonical: the same bits for 1 to {}, {}",
-                                                      count_of(c.parallelism.reduction_lanes, "rank"),
+  console.fact("numbers", c.canonical() ? fmt::format("fp32; canonical: the same bits for {}, {}",
+                                                      numbers_of_ranks(c.parallelism.reduction_lanes),
                                                       count_of(c.parallelism.reduction_lanes, "lane"))
                                         : std::string("fp32; fast: bits depend on the number of ranks"));
   const MemoryPlan& m = run.memory_plan;

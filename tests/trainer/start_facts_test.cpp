@@ -132,5 +132,15 @@ TEST_F(StartFacts, AModelThatTransformersCannotLoadIsSaid) {
   EXPECT_EQ(said({}).find('!'), std::string::npos);
 }
 
+TEST_F(StartFacts, TheNumbersOfRanksThatGiveTheSameBits) {
+  for (const auto& [lanes, words] : {std::pair("1", "1 rank, 1 lane"),
+                                     {"2", "1 and 2 ranks, 2 lanes"},
+                                     {"4", "1, 2 and 4 ranks, 4 lanes"},
+                                     {"16", "1, 2, 4, 8 and 16 ranks, 16 lanes"}}) {
+    const std::string text = said({std::string("parallelism.reduction_lanes=") + lanes});
+    EXPECT_NE(text.find(std::string("canonical: the same bits for ") + words + "\n"), std::string::npos) << text;
+  }
+}
+
 }  // namespace
 }  // namespace tael::testing
