@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "base/thread_pool.hpp"
+
 namespace tael {
 
 namespace {
@@ -28,11 +30,11 @@ Record::Record(const LoadedConfig& loaded, const Environment& environment, const
     ledger_ = std::make_unique<Ledger>(
         directory_.file("ledger.jsonl"),
         Ledger::Attempt{.number = lock_.attempt(), .ranks = environment.ranks, .began = began}, clock);
+    beats_ = start_thread([this] { keep_beating(); });
   } catch (const Error& error) {
     lock_.release(static_cast<int>(error.code()), error.what());
     throw;
   }
-  beats_ = std::thread([this] { keep_beating(); });
 }
 
 Record::~Record() {

@@ -173,6 +173,8 @@ class Refusals(SubmitTest):
                 (78, r"slurm\.Bad", "slurm.Bad=1"),
                 (78, r"optimizer\.lrr", "optimizer.lrr=1"),
                 (78, r"3 data ranks do not divide the 4 lanes", "cluster.devices_per_node=3"),
+                (78, r"5 x 4 data ranks does not divide a global batch of 8; the nearest that fits is 2 ",
+                 "training.micro_batch_size=5", "cluster.nodes=2", "cluster.devices_per_node=2"),
                 (78, r"parallelism\.data_parallel: pipeline 1 x data 4 x tensor 1 are 4 ranks, but 2 were started",
                  "parallelism.data_parallel=4", "cluster.nodes=2"),
                 (78, r"precision\.compute: fp8 is not built yet", "precision.compute=fp8"),

@@ -250,9 +250,9 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   std::vector<std::string> overrides = options.overrides;
   const SlurmRequest request = take_slurm_request(overrides);
   LoadedConfig loaded = load_config(options.config, overrides, options.search);
-  check_config(loaded);
-  check_built(loaded);
   const Nodes nodes = nodes_of(loaded);
+  check_config(loaded, nodes.all_ranks());
+  check_built(loaded);
   check_world(loaded, nodes.all_ranks());
   const std::string& directory = loaded.config.run.dir;
   if (path_exists(directory) && !is_directory(directory))
