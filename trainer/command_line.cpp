@@ -199,7 +199,7 @@ class CommandLine {
     app->add_option("config", train_.config, "a YAML file, or a name in configs/")->required();
     app->add_option("overrides", train_.overrides, "key=value, stronger than the file");
     words_of(app->add_option("--resume", train_.resume, "auto, never, or the path of a checkpoint"), {"auto", "never"});
-    app->add_flag("--profile", train_.profile, "print where the time of a step goes");
+    app->add_flag("--profile", train_.profile, "print where the time of a step goes (not built yet)");
     app->add_flag("--dry-run", train_.dry_run, "check everything, print the plan, write nothing");
     on_ranks(
         app,
@@ -256,7 +256,7 @@ class CommandLine {
           int64_t seed = 0;
           const char* end = text.data() + text.size();
           const auto [at, error] = std::from_chars(text.data(), end, seed);
-          return error == std::errc() && at == end ? "" : "a whole number of at most 64 bits is needed";
+          return error == std::errc() && at == end ? "" : "a whole number of at most 63 bits and a sign is needed";
         });
     app->add_flag("--print-ids", sample_.print_ids, "print the generated tokens as numbers");
     app->add_flag("--no-echo", sample_.no_echo, "print the continuation without the prompt");

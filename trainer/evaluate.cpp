@@ -136,6 +136,7 @@ std::optional<EvalResult> evaluate(Comm& comm, const Evaluation& e) {
     comm.all_reduce(left_and_give_up, ReduceOp::max);
     any_left = left_and_give_up[0] != 0;
     if (any_left && left_and_give_up[1] != 0) return std::nullopt;
+    if (any_left && e.between) e.between();
   }
   comm.all_gather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)));
   for (int64_t g = 0; g < groups; ++g) result.nats += all[static_cast<size_t>(g)];

@@ -24,6 +24,8 @@ struct Evaluation {
   int32_t separator = -1;  // attention stays inside documents that this token ends; -1: it does not
   // Asked on every rank several times a second: where one says so, all give up. Empty: never.
   std::function<bool()> give_up = {};
+  // Called on all ranks together as often; it may communicate.
+  std::function<void()> between = {};
 };
 
 struct EvalResult {

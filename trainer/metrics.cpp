@@ -58,21 +58,35 @@ void MetricsFile::write_event(int64_t step, int64_t tokens, std::string_view tex
   append(line);
 }
 
-bool has_evaluation(const std::string& path, int64_t step) {
-  if (!path_exists(path)) return false;
+EvaluationOfStep evaluation_of_step(const std::string& path, int64_t step) {
+  EvaluationOfStep found;
+  if (!path_exists(path)) return found;
   const std::string text = read_file_end(path, uint64_t{64} << 20);
+  std::string_view attempt_before;
   for (std::string_view rest = text; !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    if (line.find(R"("eval")") == line.npos) continue;
+    // Most lines need not be read.
+    constexpr std::string_view kAttempt = R"("attempt":)";
+    const size_t at = line.find(kAttempt);
+    if (at == line.npos) continue;
+    const std::string_view attempt = line.substr(at, line.find(',', at) - at);
+    const bool begins = attempt != attempt_before;
+    if (!begins && line.find(R"("eval")") == line.npos && line.find(kGivenUp) == line.npos) continue;
     try {
       const JsonDocument document = JsonDocument::parse(line, path);
       const Json& root = document.root();
-      if (root.at("kind").as_string() == "eval" && root.at("step").as_int() == step) return true;
+      const std::string& kind = root.at("kind").as_string();
+      const int64_t of = root.at("step").as_int();
+      if (begins && (kind == "step" ? of - 1 : of) < step) found = {};
+      if (of == step && kind == "eval") found.made = true;
+      if (of == step && kind == "event" && root.at("message").as_string().find(kGivenUp) != std::string::npos)
+        ++found.given_up;
+      attempt_before = attempt;
     } catch (const Error&) {  // torn by a kill
     }
   }
-  return false;
+  return found;
 }
 
 void MetricsFile::write_end(int64_t step, int64_t tokens, std::string_view state, Clock::time_point time) {

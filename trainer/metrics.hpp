@@ -49,8 +49,14 @@ class MetricsFile {
   uint64_t size_ = 0;
 };
 
-// Whether the file has a line of kind "eval" of this step, as far as its last 64 MiB tell.
-bool has_evaluation(const std::string& path, int64_t step);
+// What the file says of the evaluation of this step in the history that stands, as far as its last 64 MiB tell: an
+// attempt that began before the step lost what was there.
+inline constexpr std::string_view kGivenUp = "was given up";  // in the event that says so
+struct EvaluationOfStep {
+  bool made = false;
+  int given_up = 0;  // how often
+};
+EvaluationOfStep evaluation_of_step(const std::string& path, int64_t step);
 
 // RUN/experts.jsonl: how the tokens of a step were spread over experts, for some 64 steps of a run, so that any length
 // of run makes a file of a size that a report can read. A line: {"t", "attempt", "step", "tokens", "layers": [number of

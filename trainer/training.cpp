@@ -98,6 +98,7 @@ Training::Ending Training::loop() {
 // Of a step that is not the last. `now` is renewed where something ended it early.
 void Training::evaluate_between_steps(Border& now) {
   if (now.stop || now.over_budget) return;  // whoever goes on finds it missing
+  if (leaves_out_evaluation()) return;
   if (!now.evaluate) {
     if (record_)
       warn(fmt::format("no evaluation at step {}: what is left of the budget is kept for steps",
@@ -137,11 +138,26 @@ void Training::finish_report(StepReport& report, double tokens, double seconds, 
   }
 }
 
+// Of the step that the attempt began after, when attempts have had no time for it.
+bool Training::leaves_out_evaluation() {
+  if (!evaluation_hopeless_ || progress_.step != run_.from.step) return false;
+  if (record_)
+    warn(fmt::format("no evaluation of step {}: attempts had no time for it; tael eval on its checkpoint makes it",
+                     grouped(progress_.step)));
+  return true;
+}
+
 bool Training::evaluate_now() {
   const double begin = run_.clock.now();
   const Charged charged(run_.clock, CostKind::evaluation);
   const auto give_up = [this] {
     return stop_asked() || (record_ && !budget_.fits(spent_now(), kClosingSeconds * run_.comm.size()));
+  };
+  // A checkpoint that is written meanwhile comes into force meanwhile.
+  const auto go_on_saving = [this] {
+    if (!saver_->busy()) return;
+    const Charged saving(run_.clock, CostKind::checkpoint);
+    if (const std::optional<SaveResult> over = saver_->poll()) tell(*over);
   };
   const std::optional<EvalResult> result = evaluate(run_.comm, {.network = run_.network,
                                                                 .stream = run_.stream,
@@ -153,11 +169,12 @@ bool Training::evaluate_now() {
                                                                 .seq_length = run_.config.training.seq_length,
                                                                 .batch = run_.division.micro_batch,
                                                                 .separator = run_.separator,
-                                                                .give_up = give_up});
+                                                                .give_up = give_up,
+                                                                .between = go_on_saving});
   if (!result) {
     if (record_)
-      warn(fmt::format("the evaluation of step {} was given up; whoever goes on begins with it",
-                       grouped(progress_.step)));
+      warn(fmt::format("the evaluation of step {} {}; whoever goes on begins with it", grouped(progress_.step),
+                       kGivenUp));
     return false;
   }
   budget_.evaluation_took((run_.clock.now() - begin) * run_.comm.size());
@@ -256,7 +273,7 @@ Training::Ending Training::finish() {
   int64_t over = budget_.limit() && record_ && spent_now() + cost_of_the_end() > *budget_.limit() ? 1 : 0;
   run_.comm.broadcast(std::as_writable_bytes(std::span(&over, 1)), 0);
   if (over != 0) return Ending::budget_used;
-  if (!run_.valid_shards.empty() && !evaluate_now())
+  if (!run_.valid_shards.empty() && !leaves_out_evaluation() && !evaluate_now())
     return border(true).stop ? Ending::stop_asked : Ending::budget_used;
   write_model();
   return Ending::steps_done;
@@ -277,7 +294,7 @@ Exit Training::end(Ending ending) {
   if (record_) {
     record_->ledger().book("end", progress_.step, tokens(), last.spent);
     record_->end(progress_.step, tokens(), state);
-    report_status(state, spent_now());
+    if (!complete_before_) report_status(state, spent_now());
     record_->directory().remove_stop();  // however it ended: it has
     record_->release(static_cast<int>(code), state);
     const std::string of = fmt::format("after step {} of {}", grouped(progress_.step), grouped(run_.steps));

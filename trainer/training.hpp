@@ -77,6 +77,7 @@ class Training {
   bool save_due() const;
   bool stop_asked() const;
   void evaluate_between_steps(Border& now);
+  bool leaves_out_evaluation();
   bool evaluate_now();  // false: it was given up, for a wish to stop or for the budget
   void save_if_due();
   void tell(const SaveResult& result);
@@ -107,12 +108,13 @@ class Training {
   Budget budget_;
   Progress progress_;
   int64_t attempt_ = 0;
-  double began_ = 0;              // of the earliest rank, on this rank's clock
-  double peak_ = 0;               // FLOP/s of a rank
-  double token_seconds_ = 0;      // of a token in a step, lately
-  bool complete_before_ = false;  // all steps were done, and the model written, when it was started
-  bool begun_ = false;            // it is known where it begins, and that it can
-  bool evaluation_owed_ = false;  // of the step that it begins after
+  double began_ = 0;                  // of the earliest rank, on this rank's clock
+  double peak_ = 0;                   // FLOP/s of a rank
+  double token_seconds_ = 0;          // of a token in a step, lately
+  bool complete_before_ = false;      // all steps were done, and the model written, when it was started
+  bool begun_ = false;                // it is known where it begins, and that it can
+  bool evaluation_owed_ = false;      // of the step that it begins after
+  bool evaluation_hopeless_ = false;  // that one was given up so often that it is left out
   bool peak_doubted_ = false;
   int64_t saved_step_ = -1;  // of the newest checkpoint
   int failed_saves_ = 0;     // in a row

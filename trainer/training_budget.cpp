@@ -79,7 +79,9 @@ bool Training::budget_is_used_up() {
         throw;
       }
     }
-    report_status("budget", spent_before());
+    // What was done with all its steps, and given more now, stays done with these.
+    const std::optional<RunStatus> before = read_status(record_->directory().file("status.json"));
+    if (!before || before->state != "done") report_status("budget", spent_before());
     record_->release(static_cast<int>(Exit::budget), "budget");
     say("budget",
         fmt::format("used up after step {} of {}: {:.4f} of {:.4f} rank-hours, and {} does not fit; nothing was done",

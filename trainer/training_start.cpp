@@ -13,6 +13,8 @@ namespace tael {
 
 namespace {
 
+constexpr int64_t kMostGivenUp = 3;  // evaluations of one step; the next start goes on without it
+
 // The mean peak of all ranks, measured by all at once, as they will compete in training. FLOP/s of one rank.
 double measured_peak(Run& run) {
   run.comm.barrier();
@@ -134,7 +136,7 @@ std::optional<AgreedError> Training::load(const std::string& path, std::vector<F
 
 void Training::go_on_from(const std::string& path, const std::vector<FieldDifference>& changes) {
   const uint64_t digest = xxh3_64(run_.params.data, static_cast<size_t>(run_.params.size()) * sizeof(float));
-  agree_equal(run_.comm, "restored weights", digest, Exit::internal);
+  agree_equal(run_.comm, path, digest, Exit::bad_data);  // hosts may see other files under that name
   agreed_by(run_.comm, console_ != nullptr, [&] {
     say("resumed", fmt::format("{} (attempt {})", path, attempt_));
     record_->event(progress_.step, tokens(), fmt::format("resumed from {}", path));
@@ -197,17 +199,20 @@ bool Training::was_completed(int64_t step) const {
 // A branch without a checkpoint of its own begins where it branched off, however often it was started.
 void Training::choose_beginning(std::vector<FieldDifference>& branch_changes) {
   if (!is_new_branch() && resume_from_newest()) {
-    std::array<int64_t, 2> known{};
+    std::array<int64_t, 3> known{};
     if (record_) {
       known[0] = was_completed(progress_.step) ? 1 : 0;
-      known[1] = evaluation_due(progress_.step) && progress_.step > 0 &&
-                         !has_evaluation(record_->directory().file("metrics.jsonl"), progress_.step)
-                     ? 1
-                     : 0;
+      if (evaluation_due(progress_.step) && progress_.step > 0) {
+        const EvaluationOfStep found = evaluation_of_step(record_->directory().file("metrics.jsonl"), progress_.step);
+        known[1] = found.made ? 0 : 1;
+        known[2] = found.given_up;
+      }
     }
     run_.comm.broadcast(std::as_writable_bytes(std::span(known)), 0);
     complete_before_ = known[0] != 0;
     evaluation_owed_ = known[1] != 0;
+    // Attempts that are too short for an evaluation must not begin with it for ever.
+    evaluation_hopeless_ = known[2] >= kMostGivenUp;
   } else if (!setup_.branched_from.empty()) {
     if (!is_new_branch())
       if (const auto damage = load(setup_.branched_from, branch_changes)) throw AgreedError(*damage);

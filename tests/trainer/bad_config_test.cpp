@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <regex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -356,6 +356,18 @@ struct Advice {
   std::vector<std::string> overrides;
   int64_t ranks;
 };
+
+// The digits that stand behind the one or before the other in `text`. (std::regex does not compile under -fsanitize.)
+std::optional<std::string> number_at(const std::string& text, const std::string& before, const std::string& after) {
+  constexpr const char* kDigits = "0123456789";
+  const size_t at = text.find(before.empty() ? after : before);
+  if (at == text.npos) return std::nullopt;
+  if (!before.empty())
+    return text.substr(at + before.size(), text.find_first_not_of(kDigits, at + before.size()) - at - before.size());
+  const size_t first = at == 0 ? text.npos : text.find_last_not_of(kDigits, at - 1);
+  return text.substr(first == text.npos ? 0 : first + 1, at - (first == text.npos ? 0 : first + 1));
+}
+
 std::vector<Advice> advice_of(const std::string& message, int64_t ranks) {
   const std::string begins = "nearest that fits is ", fast = ", and reduction fast takes any";
   const size_t begin = message.find(begins), end = message.rfind(" [");
@@ -372,16 +384,14 @@ std::vector<Advice> advice_of(const std::string& message, int64_t ranks) {
     const std::string one = text.substr(0, next);
     text = next == std::string::npos ? "" : text.substr(next + 4);
     Advice advice{{}, ranks};
-    std::smatch found;
-    if (std::regex_match(one, std::regex("\\d+")))
+    if (one.find_first_not_of("0123456789") == one.npos)
       advice.overrides.push_back((micro ? "training.micro_batch_size=" : "training.global_batch_size=") + one);
-    if (std::regex_search(one, found, std::regex("(\\d+) lanes?")))
-      advice.overrides.push_back("parallelism.reduction_lanes=" + found[1].str());
-    if (std::regex_search(one, found, std::regex("micro_batch_size (\\d+)")))
-      advice.overrides.push_back("training.micro_batch_size=" + found[1].str());
-    if (std::regex_search(one, found, std::regex("a batch of (\\d+)")))
-      advice.overrides.push_back("training.global_batch_size=" + found[1].str());
-    if (std::regex_search(one, found, std::regex("(\\d+) data ranks?"))) advice.ranks = std::stoll(found[1].str());
+    if (const auto n = number_at(one, {}, " lane")) advice.overrides.push_back("parallelism.reduction_lanes=" + *n);
+    if (const auto n = number_at(one, "micro_batch_size ", {}))
+      advice.overrides.push_back("training.micro_batch_size=" + *n);
+    if (const auto n = number_at(one, "a batch of ", {}))
+      advice.overrides.push_back("training.global_batch_size=" + *n);
+    if (const auto n = number_at(one, {}, " data rank")) advice.ranks = std::stoll(*n);
     all.push_back(advice);
   }
   return all;
