@@ -57,16 +57,22 @@ std::vector<int64_t> CheckpointStore::published() const {
   return steps;
 }
 
-std::optional<RunState> CheckpointStore::newest_state() const {
+std::optional<Checkpoint> CheckpointStore::newest() const {
   const std::vector<int64_t> all = steps();
   for (auto step = all.rbegin(); step != all.rend(); ++step) {
     try {
-      return Checkpoint::open(path(*step)).state();
+      return Checkpoint::open(path(*step));
     } catch (const Error&) {
       continue;
     }
   }
   return std::nullopt;
+}
+
+std::optional<RunState> CheckpointStore::newest_state() const {
+  const std::optional<Checkpoint> checkpoint = newest();
+  if (!checkpoint) return std::nullopt;
+  return checkpoint->state();
 }
 
 void CheckpointStore::begin(int64_t step, int64_t attempt, uint64_t bytes) const {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/checkpoint.hpp"
 #include "checkpoint/manifest.hpp"
 
 namespace tael {
@@ -32,7 +33,9 @@ class CheckpointStore {
   std::vector<int64_t> steps() const;
   // The same, and those that have lost their manifest since: a rename published them whole, so they are damaged.
   std::vector<int64_t> published() const;
-  // What the newest checkpoint whose manifest can be read knows; damage is not said here. Nothing: there is none.
+  // The newest checkpoint whose manifest can be read, and what it knows; damage is not said here. Nothing: there is
+  // none.
+  std::optional<Checkpoint> newest() const;
   std::optional<RunState> newest_state() const;
 
   // Where the checkpoint of a step is prepared. begin makes it, empty, after Error(io) unless the disk has room for

@@ -93,6 +93,15 @@ std::vector<FieldDifference> require_same_run(const Checkpoint& checkpoint, cons
   return changes;
 }
 
+void require_resumable(const std::optional<Checkpoint>& newest, const Run& run) {
+  if (!newest) return;
+  try {
+    require_same_run(*newest, run);
+  } catch (const Error& error) {
+    if (error.code() != Exit::bad_data) throw;
+  }
+}
+
 Progress restore(const Checkpoint& checkpoint, Run& run) {
   read_training_state(checkpoint, run.network.table(), run.arrays(), true);
   return progress_of(checkpoint.state());

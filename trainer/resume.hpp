@@ -25,6 +25,9 @@ std::vector<std::pair<std::string, std::string>> checkpoint_texts(const LoadedCo
 // Error(bad_config) naming the key where the run cannot go on from this state: another model, tokenizer, seed, data,
 // number of lanes or segments. Returns the keys whose values differ and may: the checkpoint's value, then ours.
 std::vector<FieldDifference> require_same_run(const Checkpoint& checkpoint, const Run& run);
+// The same, before anything begins, of the checkpoint from which the run probably will go on. Its damage is found when
+// it is read.
+void require_resumable(const std::optional<Checkpoint>& newest, const Run& run);
 
 // Fills the run's arrays. Error(bad_data) when the checkpoint is damaged or holds another model.
 Progress restore(const Checkpoint& checkpoint, Run& run);

@@ -123,6 +123,12 @@ class Restart(ProgramTest):
         self.assertEqual(done.code, 0, str(done))
         self.assertIn("no evaluation of step 2: attempts had no time for it", done.err)
         self.assertEqual([line["step"] for line in Run(directory, None).metrics("eval")], [3])
+        # Of a job that is as short submit says it before.
+        for limit, said in (("60s", True), ("60min", False)):
+            done = self.command("submit", *self.train_words(["data.valid=[long.h5]"])[1][1:], f"time_limit={limit}",
+                                "--dry-run")
+            self.assertEqual(done.code, 0, str(done))
+            self.assertEqual("more than an attempt has: it is given up" in done.err, said, str(done))
 
     def test_a_checkpoint_comes_into_force_while_an_evaluation_goes_on(self):
         for ranks in (None, 2):
@@ -185,6 +191,26 @@ class Restart(ProgramTest):
             self.assertEqual(done.code, code, str(done))
             self.assertEqual(self.texts(run.path), before)
             self.assertEqual(self.loss(run.path), loss)
+
+    def test_what_a_start_would_refuse_is_refused_before_it(self):
+        run = self.train()
+        before = self.texts(run.path)
+        for key, change in (("run.seed", "run.seed=9"), ("model.hidden_size", "model.hidden_size=64"),
+                            ("data.train", "data.train=[long.h5]"),
+                            ("parallelism.reduction_lanes", "parallelism.reduction_lanes=2")):
+            _, words = self.train_words(["training.train_steps=20", change], directory=run.path)
+            checks = (words, [*words, "--dry-run"], ["submit", *words[1:], "--dry-run"], ["config", "check", *words[1:]])
+            for check in checks:
+                done = self.command(*check)
+                self.assertEqual(done.code, 78, str(done))
+                self.assertIn(key, done.messages()[0])
+            self.assertEqual(self.texts(run.path), before)
+        # What may change passes, and so do segments that only the checkpoint knows.
+        other = self.train(changes=["parallelism.reduction_segments=2"])
+        _, words = self.train_words(["training.train_steps=20", "optimizer.lr=0.5"], directory=other.path)
+        for check in ([*words, "--dry-run"], ["submit", *words[1:], "--dry-run"], ["config", "check", *words[1:]], words):
+            done = self.command(*check)
+            self.assertEqual(done.code, 0, str(done))
 
     def test_a_stop_that_came_too_late_does_not_stay(self):
         run = self.train()

@@ -13,6 +13,7 @@
 #include "trainer/assemble.hpp"
 #include "trainer/config_rules.hpp"
 #include "trainer/console.hpp"
+#include "trainer/resume.hpp"
 #include "trainer/start_facts.hpp"
 
 namespace tael {
@@ -132,12 +133,19 @@ int run_config_check(const ConfigCheckOptions& options, std::FILE* out) {
     fail(options.ranks == 0 ? Exit::bad_config : Exit::usage, "{} ranks; a check is for at most {}", ranks, kMostRanks);
   }
   if (options.hosts > ranks) fail(Exit::usage, "--hosts {}: more hosts than the {} ranks", options.hosts, ranks);
-  const LoadedConfig loaded = load_run_config(path, options.overrides, options.search, ranks);
+  LoadedConfig loaded = load_run_config(path, options.overrides, options.search, ranks);
   const std::unique_ptr<Comm> world = make_comm_alike(static_cast<int>(ranks), static_cast<int>(options.hosts));
   const std::string& directory = loaded.config.run.dir;
   const bool exists = path_exists(directory);
   if (!exists) require_creatable(directory);
-  const Run run(loaded, *world);
+  const std::optional<Checkpoint> newest = CheckpointStore(directory + "/checkpoints").newest();
+  std::optional<Progress> begins;
+  if (newest) {
+    begins = progress_of(newest->state());
+    adopt_segments(newest->state(), loaded);
+  }
+  const Run run(loaded, *world, monotonic_time(), process_start(), 0, begins);
+  require_resumable(newest, run);
   Console console({.out = out});
   print_config(console, loaded);
   print_start(console, run);

@@ -16,6 +16,7 @@
 #include "trainer/child_process.hpp"
 #include "trainer/config_rules.hpp"
 #include "trainer/console.hpp"
+#include "trainer/metrics.hpp"
 #include "trainer/resume.hpp"
 #include "trainer/run_directory.hpp"
 
@@ -86,6 +87,7 @@ struct Prediction {
   JobTime time;
   double run_seconds = 0;  // of the steps that are left, with their evaluations
   int64_t steps_done = 0, evaluations = 0;
+  double evaluation_seconds = 0;  // of one
   std::string step_is_from;
 };
 
@@ -115,10 +117,16 @@ Prediction predict(Run& run, const Nodes& nodes, const Progress& from) {
       fmt::format("{:.4g} GFLOP by {} of {}", flops * largest / 1e9, count_of(nodes.all_ranks(), "rank"), rate_is_from);
   double held_out = 0;
   for (const TokenShard& shard : run.valid_shards) held_out += static_cast<double>(shard.tokens());
-  if (held_out > 0) p.evaluations = evaluations_left(p.steps_done, run.steps, config.training.eval_interval);
-  p.run_seconds = (flops * static_cast<double>(run.all_tokens - from.tokens) +
-                   evaluation_flops(flops, held_out) * static_cast<double>(p.evaluations)) /
-                  all;
+  if (held_out > 0) {
+    p.evaluations = evaluations_left(p.steps_done, run.steps, config.training.eval_interval);
+    const int64_t interval = config.training.eval_interval;
+    if (p.steps_done > 0 && (p.steps_done == run.steps || (interval > 0 && p.steps_done % interval == 0)) &&
+        !evaluation_of_step(config.run.dir + "/metrics.jsonl", p.steps_done).made)
+      ++p.evaluations;  // that an attempt gave up
+  }
+  p.evaluation_seconds = evaluation_flops(flops, held_out) / all;
+  p.run_seconds = flops * static_cast<double>(run.all_tokens - from.tokens) / all +
+                  p.evaluation_seconds * static_cast<double>(p.evaluations);
   double data = 0;
   const auto add = [&](const std::vector<TokenShard>& shards) {
     for (const TokenShard& shard : shards) data += static_cast<double>(File::open(shard.info().path).size());
@@ -185,6 +193,13 @@ void say(Console& console, const Run& run, const SlurmScript& script, const Node
   console.fact("limit", fmt::format("{}{}; USR1 {} before it, then the job requeues itself", slurm_time(script.minutes),
                                     limit_given ? "" : " (chosen; time_limit=20h sets it)",
                                     span(static_cast<double>(script.signal_seconds))));
+  const double room = limit - p.time.start_up_seconds - static_cast<double>(script.signal_seconds);
+  if (p.evaluations > 0 && p.evaluation_seconds > room) {
+    console.warn(
+        fmt::format("an evaluation is expected to take {}, more than an attempt has: it is given up, and left out "
+                    "after three attempts",
+                    span(p.evaluation_seconds)));
+  }
   console.fact("asks for", money_line(run.config, static_cast<double>(nodes.all_ranks()) * limit / 3600));
 }
 
@@ -267,8 +282,13 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   const std::unique_ptr<Comm> world =
       make_comm_alike(static_cast<int>(nodes.all_ranks()), static_cast<int>(nodes.count));
   std::optional<Progress> begins;
-  if (const auto state = CheckpointStore(directory + "/checkpoints").newest_state()) begins = progress_of(*state);
+  const std::optional<Checkpoint> newest = CheckpointStore(directory + "/checkpoints").newest();
+  if (newest) {
+    begins = progress_of(newest->state());
+    adopt_segments(newest->state(), loaded);
+  }
   Run run(loaded, *world, monotonic_time(), process_start(), memory.bytes, begins);
+  require_resumable(newest, run);
   const Prediction prediction = predict(run, nodes, run.from);
 
   const std::string here = std::filesystem::current_path().string();

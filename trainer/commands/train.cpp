@@ -18,14 +18,14 @@ namespace {
 // What the disk says before anything is allocated. The same on all ranks.
 struct Beginning {
   bool in_existing_run = false;
-  std::optional<RunState> state;  // of the checkpoint that the run will go on from, if it proves to be whole
-  std::string branched_from;      // the checkpoint of another run that this one begins from, or began from once
+  std::optional<Checkpoint> checkpoint;  // that the run will go on from, if it proves to be whole
+  std::string branched_from;             // the checkpoint of another run that this one begins from, or began from once
 };
 
 // Of a branch that has no checkpoint of its own yet.
-RunState branch_point(const std::string& directory, const std::string& path) {
+Checkpoint branch_point(const std::string& directory, const std::string& path) {
   try {
-    return Checkpoint::open(path).state();
+    return Checkpoint::open(path);
   } catch (const Error& error) {
     fail(error.code(), "run.dir: {} has no checkpoint of its own yet and begins where it branched off: {}", directory,
          error.what());
@@ -40,15 +40,16 @@ Beginning look_at(const std::string& directory, const std::string& resume) {
     if (!b.in_existing_run) return b;
     if (const std::optional<AttemptRecord> last = last_attempt(directory)) b.branched_from = last->branched_from;
     const CheckpointStore store(directory + "/checkpoints");
-    b.state = store.newest_state();
-    if (store.published().empty() && !b.branched_from.empty()) b.state = branch_point(directory, b.branched_from);
+    b.checkpoint = store.newest();
+    if (store.published().empty() && !b.branched_from.empty())
+      b.checkpoint.emplace(branch_point(directory, b.branched_from));
     return b;
   }
   if (b.in_existing_run)
     fail(Exit::bad_config, "run.dir: {} exists, and --resume {} begins a new run; give another run.dir", directory,
          resume);
   if (resume == "never") return b;
-  b.state = Checkpoint::open(resume).state();
+  b.checkpoint.emplace(Checkpoint::open(resume));
   b.branched_from = std::filesystem::canonical(resume).string();
   return b;
 }
@@ -63,9 +64,9 @@ int run_train(const TrainOptions& options, Comm& comm) {
   Beginning beginning;
   agreed_by(comm, comm.rank() == 0, [&] { beginning = look_at(loaded.config.run.dir, options.resume); });
   std::array<int64_t, 6> facts = {beginning.in_existing_run ? 1 : 0};
-  if (beginning.state) {
-    adopt_segments(*beginning.state, loaded);
-    const Progress p = progress_of(*beginning.state);
+  if (beginning.checkpoint) {
+    adopt_segments(beginning.checkpoint->state(), loaded);
+    const Progress p = progress_of(beginning.checkpoint->state());
     facts = {facts[0], 0, p.step, p.samples, p.tokens, 1};
   }
   facts[1] = loaded.config.parallelism.reduction_segments.value_or(0);
@@ -97,7 +98,8 @@ int run_train(const TrainOptions& options, Comm& comm) {
                     options.slurm_tasks));
   }
   if (options.dry_run) {
-    if (console) console->fact("dry run", "everything checked; nothing was written");
+    agreed_by(comm, comm.rank() == 0, [&] { require_resumable(beginning.checkpoint, run); });
+    if (console) console->fact("dry run", "everything checked but the budget; nothing was written");
     return 0;
   }
   TrainingSetup training{.command = options.command,
