@@ -37,9 +37,7 @@ double predicted_step_seconds(double flops_per_step, double peak_flops_per_secon
   return flops_per_step / (kAssumedShareOfPeak * peak_flops_per_second);
 }
 
-double evaluation_flops(double training_flops_per_token, double tokens) {
-  return training_flops_per_token / 3 * tokens;
-}
+double evaluation_cost(double training_cost_of_a_token, double tokens) { return training_cost_of_a_token / 3 * tokens; }
 
 int64_t evaluations_left(int64_t done, int64_t steps, int64_t interval) {
   if (steps <= done) return 0;

@@ -38,8 +38,8 @@ struct JobTime {
 };
 
 double predicted_step_seconds(double flops_per_step, double peak_flops_per_second);
-// FLOPs of an evaluation: the forward third of what training takes of as many tokens.
-double evaluation_flops(double training_flops_per_token, double tokens);
+// Of an evaluation of `tokens`, in FLOPs or seconds as the first is: the forward third of what training takes of them.
+double evaluation_cost(double training_cost_of_a_token, double tokens);
 // Evaluations that follow steps `done` + 1 to `steps`: after every `interval`-th (0: none of these) and after the last.
 int64_t evaluations_left(int64_t done, int64_t steps, int64_t interval);
 // state_bytes: of weights and moments. data_bytes: what is checked before the first step, once per host.

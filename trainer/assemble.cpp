@@ -232,6 +232,12 @@ std::vector<std::pair<std::string, size_t>> Run::memory_by_kind() const {
           {"at_most", reserved_bytes()}};
 }
 
+int64_t Run::held_out_tokens() const {
+  int64_t tokens = 0;
+  for (const TokenShard& shard : valid_shards) tokens += shard.tokens();
+  return tokens;
+}
+
 size_t Run::reserved_bytes() const {
   // Beside the arenas: the final weights stream out in pieces, the files of the run and MPI have buffers, and the
   // system gives memory in pages of up to 2 MiB, of which each arena may have one more than it uses.

@@ -103,6 +103,8 @@ struct Run {
   Context context() { return {stream, *scratch_arena, config.parallelism.segments()}; }
   Mat<float> bias_LE() const;
 
+  int64_t held_out_tokens() const;  // of all validation shards
+
   // Peak that the run will not exceed, and what it is expected to reach.
   size_t reserved_bytes() const;
   size_t expected_bytes() const;

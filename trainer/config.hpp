@@ -82,6 +82,10 @@ struct TrainingOptions {
   // may have been of another length or batch. REQUIRES a checked configuration.
   int64_t steps(int64_t done = 0, int64_t tokens = 0) const;
   int64_t all_tokens(int64_t done = 0, int64_t tokens = 0) const;
+  // Whether held-out data, if there is any, is evaluated after this step of a run of `steps`.
+  bool evaluation_due(int64_t step, int64_t steps) const {
+    return step == steps || (eval_interval > 0 && step % eval_interval == 0);
+  }
 };
 
 struct OptimizerOptions {

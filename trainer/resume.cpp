@@ -107,10 +107,13 @@ Progress restore(const Checkpoint& checkpoint, Run& run) {
   return progress_of(checkpoint.state());
 }
 
-void adopt_segments(const RunState& state, LoadedConfig& loaded) {
+std::optional<Progress> begins_at(const std::optional<Checkpoint>& newest, LoadedConfig& loaded) {
+  if (!newest) return std::nullopt;
+  const RunState& state = newest->state();
   std::optional<int64_t>& segments = loaded.config.parallelism.reduction_segments;
   if (!segments && state.training && state.reduction_segments != loaded.config.parallelism.segments())
     segments = state.reduction_segments;
+  return progress_of(state);
 }
 
 }  // namespace tael

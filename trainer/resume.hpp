@@ -28,11 +28,11 @@ std::vector<FieldDifference> require_same_run(const Checkpoint& checkpoint, cons
 // The same, before anything begins, of the checkpoint from which the run probably will go on. Its damage is found when
 // it is read.
 void require_resumable(const std::optional<Checkpoint>& newest, const Run& run);
+// Where a run will probably begin that has this checkpoint, or none. `reduction_segments: auto` becomes what the
+// checkpoint has.
+std::optional<Progress> begins_at(const std::optional<Checkpoint>& newest, LoadedConfig& loaded);
 
 // Fills the run's arrays. Error(bad_data) when the checkpoint is damaged or holds another model.
 Progress restore(const Checkpoint& checkpoint, Run& run);
-
-// `reduction_segments: auto` on resume: what the checkpoint has. Nothing to do when it is given.
-void adopt_segments(const RunState& state, LoadedConfig& loaded);
 
 }  // namespace tael

@@ -52,9 +52,7 @@ bool Training::stop_asked() const {
 }
 
 bool Training::evaluation_due(int64_t step) const {
-  if (run_.valid_shards.empty()) return false;
-  const int64_t interval = run_.config.training.eval_interval;
-  return step == run_.steps || (interval > 0 && step % interval == 0);
+  return !run_.valid_shards.empty() && run_.config.training.evaluation_due(step, run_.steps);
 }
 
 Training::Ending Training::loop() {
@@ -345,7 +343,7 @@ void Training::record_failure(const Error& error) {
 // An attempt that did not begin leaves what the one before it said, unless that had no end.
 void Training::status_of_failure() {
   std::optional<RunStatus> before;
-  if (!begun_) before = read_status(record_->directory().file("status.json"));
+  if (!begun_) before = earlier_status();
   if (!before) return report_status("failed", spent_now());
   if (before->state != "running") return;
   before->state = "failed";

@@ -53,6 +53,7 @@ class Training {
   double cost_of_the_end() const;
   void take_directory();
   void choose_beginning(std::vector<FieldDifference>& branch_changes);
+  std::optional<RunStatus> earlier_status() const;
   bool was_completed(int64_t step) const;
   // Fills the arrays from a checkpoint; its damage is returned, the same on all ranks.
   std::optional<AgreedError> load(const std::string& path, std::vector<FieldDifference>& changes);

@@ -80,7 +80,7 @@ bool Training::budget_is_used_up() {
       }
     }
     // What was done with all its steps, and given more now, stays done with these.
-    const std::optional<RunStatus> before = read_status(record_->directory().file("status.json"));
+    const std::optional<RunStatus> before = earlier_status();
     if (!before || before->state != "done") report_status("budget", spent_before());
     record_->release(static_cast<int>(Exit::budget), "budget");
     say("budget",

@@ -38,14 +38,12 @@ Budget::Estimates estimates(const Run& run, double peak, const TrainingSetup& se
   const double flops = training_flops_per_token(c.model.shape, c.training.seq_length), ranks = run.comm.size();
   const std::vector<int64_t> sizes = c.training.global_batch_size.all();
   const double step_tokens = static_cast<double>(std::ranges::max(sizes) * c.training.seq_length);
-  double valid_tokens = 0;
-  for (const TokenShard& shard : run.valid_shards) valid_tokens += static_cast<double>(shard.tokens());
   const double token_seconds = setup.predicted_step_seconds ? *setup.predicted_step_seconds * ranks / step_tokens
                                                             : predicted_step_seconds(flops, peak);
   const double bytes = 3.0 * static_cast<double>(run.network.table().size()) * sizeof(float);
   return {.step = token_seconds,
           .save = ranks * setup.predicted_save_seconds.value_or(0.05 + bytes / kAssumedFileRate),
-          .evaluation = token_seconds * valid_tokens / 3};
+          .evaluation = evaluation_cost(token_seconds, static_cast<double>(run.held_out_tokens()))};
 }
 
 }  // namespace
@@ -184,16 +182,21 @@ bool Training::resume_from_newest() {
   return true;
 }
 
+// What status.json says; nothing where it is damaged. REQUIRES a record.
+std::optional<RunStatus> Training::earlier_status() const {
+  try {
+    return read_status(record_->directory().file("status.json"));
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
 // Whether all steps, up to this one, were done before, and the model was written: it may be of fewer steps, and that it
 // is of these is said last of all. As rank 0 knows it.
 bool Training::was_completed(int64_t step) const {
   if (!record_ || step < run_.steps || !path_exists(record_->directory().file("model"))) return false;
-  try {
-    const std::optional<RunStatus> before = read_status(record_->directory().file("status.json"));
-    return before && before->state == "done" && before->step == step;
-  } catch (const Error&) {  // damaged: it says nothing
-    return false;
-  }
+  const std::optional<RunStatus> before = earlier_status();
+  return before && before->state == "done" && before->step == step;
 }
 
 // A branch without a checkpoint of its own begins where it branched off, however often it was started.
@@ -238,7 +241,7 @@ void Training::start_ledger() {
     if (lost > 0)
       warn(fmt::format("{:.4f} device-hours of steps after step {} were lost", lost / 3600, grouped(progress_.step)));
     if (complete_before_) return;
-    record_->describe();
+    if (setup_.in_existing_run) record_->describe();  // a new one was described when it had its directory
     report_status("running", spent_now());
   });
   begun_ = true;

@@ -139,11 +139,7 @@ int run_config_check(const ConfigCheckOptions& options, std::FILE* out) {
   const bool exists = path_exists(directory);
   if (!exists) require_creatable(directory);
   const std::optional<Checkpoint> newest = CheckpointStore(directory + "/checkpoints").newest();
-  std::optional<Progress> begins;
-  if (newest) {
-    begins = progress_of(newest->state());
-    adopt_segments(newest->state(), loaded);
-  }
+  const std::optional<Progress> begins = begins_at(newest, loaded);
   const Run run(loaded, *world, monotonic_time(), process_start(), 0, begins);
   require_resumable(newest, run);
   Console console({.out = out});

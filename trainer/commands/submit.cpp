@@ -115,16 +115,14 @@ Prediction predict(Run& run, const Nodes& nodes, const Progress& from) {
   p.time.step_seconds = flops * largest / all;
   p.step_is_from =
       fmt::format("{:.4g} GFLOP by {} of {}", flops * largest / 1e9, count_of(nodes.all_ranks(), "rank"), rate_is_from);
-  double held_out = 0;
-  for (const TokenShard& shard : run.valid_shards) held_out += static_cast<double>(shard.tokens());
+  const int64_t held_out = run.held_out_tokens();
   if (held_out > 0) {
     p.evaluations = evaluations_left(p.steps_done, run.steps, config.training.eval_interval);
-    const int64_t interval = config.training.eval_interval;
-    if (p.steps_done > 0 && (p.steps_done == run.steps || (interval > 0 && p.steps_done % interval == 0)) &&
+    if (p.steps_done > 0 && config.training.evaluation_due(p.steps_done, run.steps) &&
         !evaluation_of_step(config.run.dir + "/metrics.jsonl", p.steps_done).made)
       ++p.evaluations;  // that an attempt gave up
   }
-  p.evaluation_seconds = evaluation_flops(flops, held_out) / all;
+  p.evaluation_seconds = evaluation_cost(flops, static_cast<double>(held_out)) / all;
   p.run_seconds = flops * static_cast<double>(run.all_tokens - from.tokens) / all +
                   p.evaluation_seconds * static_cast<double>(p.evaluations);
   double data = 0;
@@ -281,12 +279,8 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   const NodeMemory memory = node_memory(request, nodes, threads);
   const std::unique_ptr<Comm> world =
       make_comm_alike(static_cast<int>(nodes.all_ranks()), static_cast<int>(nodes.count));
-  std::optional<Progress> begins;
   const std::optional<Checkpoint> newest = CheckpointStore(directory + "/checkpoints").newest();
-  if (newest) {
-    begins = progress_of(newest->state());
-    adopt_segments(newest->state(), loaded);
-  }
+  const std::optional<Progress> begins = begins_at(newest, loaded);
   Run run(loaded, *world, monotonic_time(), process_start(), memory.bytes, begins);
   require_resumable(newest, run);
   const Prediction prediction = predict(run, nodes, run.from);

@@ -64,11 +64,8 @@ int run_train(const TrainOptions& options, Comm& comm) {
   Beginning beginning;
   agreed_by(comm, comm.rank() == 0, [&] { beginning = look_at(loaded.config.run.dir, options.resume); });
   std::array<int64_t, 6> facts = {beginning.in_existing_run ? 1 : 0};
-  if (beginning.checkpoint) {
-    adopt_segments(beginning.checkpoint->state(), loaded);
-    const Progress p = progress_of(beginning.checkpoint->state());
-    facts = {facts[0], 0, p.step, p.samples, p.tokens, 1};
-  }
+  if (const std::optional<Progress> p = begins_at(beginning.checkpoint, loaded))
+    facts = {facts[0], 0, p->step, p->samples, p->tokens, 1};
   facts[1] = loaded.config.parallelism.reduction_segments.value_or(0);
   comm.broadcast(std::as_writable_bytes(std::span(facts)), 0);
   const std::string branched_from = comm.all_gather_text(beginning.branched_from)[0];
