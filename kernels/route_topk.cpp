@@ -12,7 +12,14 @@ namespace {
 constexpr float kTiny = 1e-20f;
 constexpr float kLowest = -__builtin_inff();
 
-TAEL_INLINE float comparable(float x) { return x == x ? x : kLowest; }
+// A score that is not a number is chosen before all others; a bias that is not one makes its expert the last. The least
+// is finite, so that a group's sum of both is a number.
+TAEL_INLINE float choice_of(float score) { return score == score ? score : -kLowest; }
+TAEL_INLINE float choice_of(float score, float bias) {
+  const float biased = choice_of(score) + bias;
+  if (biased >= -__FLT_MAX__) return biased;
+  return score == score ? -__FLT_MAX__ : -kLowest;
+}
 
 // The K largest so far, best first; among equals the one that came first.
 struct Best {
@@ -104,7 +111,7 @@ void route_row(const RouteForward<float>& args, int64_t t, Cut cut) {
   float* score = args.score_TE.row(t);
   scores_of_row(score, args.logit_TE.row(t), experts, options.softmax);
   float* choice = cut.take<float>(experts);
-  for (int64_t e = 0; e < experts; ++e) choice[e] = comparable(args.bias_E ? score[e] + args.bias_E(e) : score[e]);
+  for (int64_t e = 0; e < experts; ++e) choice[e] = args.bias_E ? choice_of(score[e], args.bias_E(e)) : choice_of(score[e]);
 
   Best best{cut.take<float>(top_k), cut.take<int32_t>(top_k), top_k};
   if (options.topk_group == options.groups) {
@@ -194,7 +201,7 @@ void balance_forward(const Stream& stream, const BalanceForward<float>& args) {
       const double sum = static_cast<double>(row_sum(score, experts)) + static_cast<double>(kTiny);
       for (int64_t e = 0; e < experts; ++e) probability[e] += static_cast<double>(score[e]) / sum;
       Best best{value, number, top_k};
-      for (int64_t e = 0; e < experts; ++e) best.offer(comparable(score[e]), static_cast<int32_t>(e));
+      for (int64_t e = 0; e < experts; ++e) best.offer(choice_of(score[e]), static_cast<int32_t>(e));
       for (int64_t k = 0; k < top_k; ++k) ++count[number[k]];
     }
     double loss = 0.0;

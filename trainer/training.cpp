@@ -279,7 +279,7 @@ Training::Ending Training::finish() {
 
 Exit Training::end(Ending ending) {
   save_last();
-  if (ending == Ending::steps_done && !complete_before_) ending = finish();
+  if (ending == Ending::steps_done) ending = finish();
   Exit code = Exit::done;
   const char* state = "done";
   if (ending != Ending::steps_done) {
@@ -292,15 +292,12 @@ Exit Training::end(Ending ending) {
   if (record_) {
     record_->ledger().book("end", progress_.step, tokens(), last.spent);
     record_->end(progress_.step, tokens(), state);
-    if (!complete_before_) report_status(state, spent_now());
+    report_status(state, spent_now());
     record_->directory().remove_stop();  // however it ended: it has
     record_->release(static_cast<int>(code), state);
     const std::string of = fmt::format("after step {} of {}", grouped(progress_.step), grouped(run_.steps));
     const double hours = record_->ledger().booked() / 3600;
-    if (complete_before_) {
-      say("done", fmt::format("already: all {} were done before; more training.train_steps would go on",
-                              count_of(progress_.step, "step")));
-    } else if (ending == Ending::steps_done) {
+    if (ending == Ending::steps_done) {
       say("done", fmt::format("{} in {}, {:.4f} rank-hours; weights in {}", count_of(progress_.step, "step"),
                               duration(run_.clock.now() - began_), hours, record_->directory().file("model")));
     } else if (ending == Ending::stop_asked) {

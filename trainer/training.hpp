@@ -49,12 +49,12 @@ class Training {
   // Where it begins.
   bool is_new_branch() const { return !setup_.in_existing_run && !setup_.branched_from.empty(); }
   void check_budget_of_a_new_run();
+  bool is_finished();
   bool budget_is_used_up();
   double cost_of_the_end() const;
   void take_directory();
   void choose_beginning(std::vector<FieldDifference>& branch_changes);
   std::optional<RunStatus> earlier_status() const;
-  bool was_completed(int64_t step) const;
   // Fills the arrays from a checkpoint; its damage is returned, the same on all ranks.
   std::optional<AgreedError> load(const std::string& path, std::vector<FieldDifference>& changes);
   bool resume_from_newest();
@@ -112,7 +112,6 @@ class Training {
   double began_ = 0;                  // of the earliest rank, on this rank's clock
   double peak_ = 0;                   // FLOP/s of a rank
   double token_seconds_ = 0;          // of a token in a step, lately
-  bool complete_before_ = false;      // all steps were done, and the model written, when it was started
   bool begun_ = false;                // it is known where it begins, and that it can
   bool evaluation_owed_ = false;      // of the step that it begins after
   bool evaluation_hopeless_ = false;  // that one was given up so often that it is left out

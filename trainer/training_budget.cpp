@@ -57,7 +57,6 @@ bool Training::budget_is_used_up() {
     if (!budget_.limit() || !setup_.in_existing_run) return;
     const std::optional<RunState> newest = store_.newest_state();
     const Progress from = newest ? progress_of(*newest) : run_.from;
-    if (was_completed(from.step)) return;  // it has nothing more to do
     const double needed =
         spent_now() + (newest ? budget_.save() : 0) +
         (from.step < run_.steps ? cost_of_next_step(from.step, from.tokens) + budget_.save() : cost_of_the_end());

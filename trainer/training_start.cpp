@@ -75,6 +75,7 @@ Exit Training::operator()() {
   }
   try {
     take_directory();
+    if (is_finished()) return Exit::done;
     if (budget_is_used_up()) return Exit::budget;
     choose_beginning(changes);
     prepare_saver();
@@ -129,12 +130,12 @@ std::optional<AgreedError> Training::load(const std::string& path, std::vector<F
     if (error.code() != Exit::bad_data) throw;
     return error;
   }
+  const uint64_t digest = xxh3_64(run_.params.data, static_cast<size_t>(run_.params.size()) * sizeof(float));
+  agree_equal(run_.comm, path, digest, Exit::bad_data);  // hosts may see other files under that name
   return std::nullopt;
 }
 
 void Training::go_on_from(const std::string& path, const std::vector<FieldDifference>& changes) {
-  const uint64_t digest = xxh3_64(run_.params.data, static_cast<size_t>(run_.params.size()) * sizeof(float));
-  agree_equal(run_.comm, path, digest, Exit::bad_data);  // hosts may see other files under that name
   agreed_by(run_.comm, console_ != nullptr, [&] {
     say("resumed", fmt::format("{} (attempt {})", path, attempt_));
     record_->event(progress_.step, tokens(), fmt::format("resumed from {}", path));
@@ -191,31 +192,37 @@ std::optional<RunStatus> Training::earlier_status() const {
   }
 }
 
-// Whether all steps, up to this one, were done before, and the model was written: it may be of fewer steps, and that it
-// is of these is said last of all. As rank 0 knows it.
-bool Training::was_completed(int64_t step) const {
-  if (!record_ || step < run_.steps || !path_exists(record_->directory().file("model"))) return false;
-  const std::optional<RunStatus> before = earlier_status();
-  return before && before->state == "done" && before->step == step;
+// Whether all steps were done before, and the model was written: it may be of fewer steps, and that it is of these is
+// said last of all. Then nothing is done, and nothing booked.
+bool Training::is_finished() {
+  int64_t finished = 0;
+  agreed_by(run_.comm, console_ != nullptr, [&] {
+    const std::optional<RunState> newest = setup_.in_existing_run ? store_.newest_state() : std::nullopt;
+    if (!newest || newest->step < run_.steps || !path_exists(record_->directory().file("model"))) return;
+    const std::optional<RunStatus> before = earlier_status();
+    if (!before || before->state != "done" || before->step != newest->step) return;
+    finished = 1;
+    record_->directory().remove_stop();
+    record_->release(static_cast<int>(Exit::done), before->state);
+    say("done", fmt::format("already: all {} were done before; more training.train_steps would go on",
+                            count_of(newest->step, "step")));
+  });
+  run_.comm.broadcast(std::as_writable_bytes(std::span(&finished, 1)), 0);
+  return finished != 0;
 }
 
 // A branch without a checkpoint of its own begins where it branched off, however often it was started.
 void Training::choose_beginning(std::vector<FieldDifference>& branch_changes) {
   if (!is_new_branch() && resume_from_newest()) {
-    std::array<int64_t, 3> known{};
-    if (record_) {
-      known[0] = was_completed(progress_.step) ? 1 : 0;
-      if (evaluation_due(progress_.step) && progress_.step > 0) {
-        const EvaluationOfStep found = evaluation_of_step(record_->directory().file("metrics.jsonl"), progress_.step);
-        known[1] = found.made ? 0 : 1;
-        known[2] = found.given_up;
-      }
+    std::array<int64_t, 2> known{};
+    if (record_ && evaluation_due(progress_.step) && progress_.step > 0) {
+      const EvaluationOfStep found = evaluation_of_step(record_->directory().file("metrics.jsonl"), progress_.step);
+      known = {found.made ? 0 : 1, found.given_up};
     }
     run_.comm.broadcast(std::as_writable_bytes(std::span(known)), 0);
-    complete_before_ = known[0] != 0;
-    evaluation_owed_ = known[1] != 0;
+    evaluation_owed_ = known[0] != 0;
     // Attempts that are too short for an evaluation must not begin with it for ever.
-    evaluation_hopeless_ = known[2] >= kMostGivenUp;
+    evaluation_hopeless_ = known[1] >= kMostGivenUp;
   } else if (!setup_.branched_from.empty()) {
     if (!is_new_branch())
       if (const auto damage = load(setup_.branched_from, branch_changes)) throw AgreedError(*damage);
@@ -240,7 +247,6 @@ void Training::start_ledger() {
     const double lost = record_->ledger().restart_at(progress_.step);
     if (lost > 0)
       warn(fmt::format("{:.4f} device-hours of steps after step {} were lost", lost / 3600, grouped(progress_.step)));
-    if (complete_before_) return;
     if (setup_.in_existing_run) record_->describe();  // a new one was described when it had its directory
     report_status("running", spent_now());
   });

@@ -210,12 +210,27 @@ TEST_P(RouteTopkTest, ATieIsKeptWhenALargerOneComesLater) {
   EXPECT_EQ(grouped.expert.values(), (std::vector<int32_t>{0, 2}));
 }
 
-TEST_P(RouteTopkTest, AScoreThatIsNotANumberIsTheLastChoice) {
+TEST_P(RouteTopkTest, AScoreThatIsNotANumberIsTheFirstChoiceAndABiasThatIsNotOneTheLast) {
   Gate g(1, 4, v3(2, 1, 1));
   g.bias.clear();
-  g.logit = Matrix<float>(1, 4, {kNan, 1, 2, 0});
+  g.logit = Matrix<float>(1, 4, {0, kNan, 2, 1});
   g.forward(stream(), 0, 1);
   EXPECT_EQ(g.expert.values(), (std::vector<int32_t>{1, 2}));
+  for (const float bad : {kNan, -kInfinity}) {
+    g.bias = {0, 0, bad, 0};
+    g.forward(stream(), 0, 1);
+    EXPECT_EQ(g.expert.values(), (std::vector<int32_t>{1, 3})) << bad;
+    g.bias = {0, bad, 0, 0};
+    g.forward(stream(), 0, 1);
+    EXPECT_EQ(g.expert.values(), (std::vector<int32_t>{1, 2})) << bad;
+  }
+  Gate grouped(1, 4, v3(2, 2, 1));  // its group wins, whatever the bias beside it is
+  grouped.logit = Matrix<float>(1, 4, {kNan, 0, 9, 9});
+  for (const float beside : {0.0f, kNan, -kInfinity}) {
+    grouped.bias = {0, beside, 0, 0};
+    grouped.forward(stream(), 0, 1);
+    EXPECT_EQ(grouped.expert.values(), (std::vector<int32_t>{0, 1})) << beside;
+  }
 }
 
 TEST_P(RouteTopkTest, AGroupOfOneExpertIsScoredByIt) {
@@ -268,6 +283,7 @@ TEST_P(RouteTopkTest, ARowThatIsNotANumberStaysAloneAndChoosesDifferentExperts) 
       for (int64_t k = 0; k < 3 && t != 2 && t != 4; ++k) EXPECT_EQ(g.weight.mat()(t, k), clean.weight.mat()(t, k));
     }
     EXPECT_TRUE(std::isnan(g.weight.mat()(2, 0)));
+    EXPECT_TRUE(std::isnan(g.weight.mat()(4, 0))) << "one score of eight, which any choice by size could leave out";
     EXPECT_EQ(std::accumulate(g.counts.begin(), g.counts.end(), int64_t{0}), 15);
   }
 }

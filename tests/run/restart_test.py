@@ -182,6 +182,7 @@ class Restart(ProgramTest):
     def test_a_start_that_comes_to_nothing_changes_nothing(self):
         run = self.train()
         before, loss = self.texts(run.path), self.loss(run.path)
+        ledger = (run.path / "ledger.jsonl").read_bytes()
         other = ["training.seq_length=8", "optimizer.lr=0.5", "cluster.price_per_device_hour={usd: 1000}"]
         for code, changes in ((78, ["run.seed=99", "training.train_steps=20"]),  # refused
                               (0, []),                                           # done already
@@ -191,6 +192,7 @@ class Restart(ProgramTest):
             self.assertEqual(done.code, code, str(done))
             self.assertEqual(self.texts(run.path), before)
             self.assertEqual(self.loss(run.path), loss)
+            self.assertEqual((run.path / "ledger.jsonl").read_bytes(), ledger)  # nor does it cost anything
 
     def test_what_a_start_would_refuse_is_refused_before_it(self):
         run = self.train()

@@ -94,8 +94,9 @@ int run_train(const TrainOptions& options, Comm& comm) {
                     "--mpi=pmix (tael submit writes such a job)",
                     options.slurm_tasks));
   }
+  // Before it takes the directory; what the start really goes on from is looked at again when it is read.
+  agreed_by(comm, comm.rank() == 0, [&] { require_resumable(beginning.checkpoint, run); });
   if (options.dry_run) {
-    agreed_by(comm, comm.rank() == 0, [&] { require_resumable(beginning.checkpoint, run); });
     if (console) console->fact("dry run", "everything checked but the budget; nothing was written");
     return 0;
   }
