@@ -42,9 +42,19 @@ std::string beginning(const std::string& title) {
       kReportMark, escaped(title), kStyle);
 }
 
+// The page stays small whatever a configuration lists; `whole` says where all of it is.
+constexpr size_t kMostOfACell = 1'000, kMostOfTheConfiguration = 400'000;
+std::string shortened(std::string_view text, size_t most, std::string_view whole) {
+  if (text.size() <= most) return std::string(text);
+  size_t end = most;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // not inside a character
+  return fmt::format("{}… ({} more bytes: {})", text.substr(0, end), text.size() - end, whole);
+}
+
 std::string cells(const std::vector<std::string>& texts, std::string_view tag) {
   std::string row = "<tr>";
-  for (const std::string& text : texts) row += fmt::format("<{0}>{1}</{0}>", tag, escaped(text));
+  for (const std::string& text : texts)
+    row += fmt::format("<{0}>{1}</{0}>", tag, escaped(shortened(text, kMostOfACell, "tael report --json")));
   return row + "</tr>\n";
 }
 
@@ -94,7 +104,7 @@ std::string report_page(const Report& r) {
   html += charts(report_charts(r));
   for (const ReportTable& t : report_tables(r)) html += table(t);
   html += fmt::format("<details><summary>The configuration, resolved</summary><pre>{}</pre></details>\n",
-                      escaped(r.facts.config));
+                      escaped(shortened(r.facts.config, kMostOfTheConfiguration, "config.yaml of the run")));
   return html + definition_list() + "</body></html>\n";
 }
 

@@ -111,7 +111,8 @@ void route_row(const RouteForward<float>& args, int64_t t, Cut cut) {
   float* score = args.score_TE.row(t);
   scores_of_row(score, args.logit_TE.row(t), experts, options.softmax);
   float* choice = cut.take<float>(experts);
-  for (int64_t e = 0; e < experts; ++e) choice[e] = args.bias_E ? choice_of(score[e], args.bias_E(e)) : choice_of(score[e]);
+  for (int64_t e = 0; e < experts; ++e)
+    choice[e] = args.bias_E ? choice_of(score[e], args.bias_E(e)) : choice_of(score[e]);
 
   Best best{cut.take<float>(top_k), cut.take<int32_t>(top_k), top_k};
   if (options.topk_group == options.groups) {

@@ -246,7 +246,10 @@ void Training::start_ledger() {
   agreed_by(run_.comm, console_ != nullptr, [&] {
     const double lost = record_->ledger().restart_at(progress_.step);
     if (lost > 0)
-      warn(fmt::format("{:.4f} device-hours of steps after step {} were lost", lost / 3600, grouped(progress_.step)));
+      warn(fmt::format(
+          "{} of steps after step {} were lost",
+          lost < 36 ? fmt::format("{:.2g} device-seconds", lost) : fmt::format("{:.4f} device-hours", lost / 3600),
+          grouped(progress_.step)));
     if (setup_.in_existing_run) record_->describe();  // a new one was described when it had its directory
     report_status("running", spent_now());
   });

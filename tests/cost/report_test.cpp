@@ -268,7 +268,13 @@ TEST(Report, APageStaysUnderAMegabyteForTheLargestRun) {
     h.expert_loads.push_back(std::move(load));
   }
   for (int i = 0; i < 300; ++i) r.attempts.push_back(r.attempts[0]);
+  std::string paths;  // 20,000 of them, in characters of two bytes
+  for (int i = 0; i < 20'000; ++i) paths += fmt::format("/data/größe/{:05}.h5, ", i);
+  r.facts.config = "data.train: [" + paths + "]";
+  r.facts.changed.push_back({.path = "data.train", .first = "[]", .second = paths});
   const std::string page = report_page(r);
+  EXPECT_NE(page.find("more bytes: config.yaml of the run)</pre>"), std::string::npos);
+  EXPECT_NE(page.find("more bytes: tael report --json)</td>"), std::string::npos);
   EXPECT_LT(page.size(), 1'000'000u);
   EXPECT_GT(page.size(), 100'000u);
 }

@@ -124,6 +124,7 @@ TEST(ConfigCheck, RefusesWhatTrainingRefuses) {
     EXPECT_EQ(done.text, c.expected.text);
   }
   EXPECT_EQ(check(file, {}, 2, 3).text, "--hosts 3: more hosts than the 2 ranks");
+  EXPECT_EQ(check(file, {}, 4, 3).text, "--hosts 3: 4 ranks are no equal parts of as many hosts");
   EXPECT_EQ(check("models/deepseek_v3").text, "run.dir: must be given [required]");
   EXPECT_EQ(check(dir.at("")).text.substr(dir.at("").size()),
             ": a directory without config.yaml; that of a run has one");

@@ -133,6 +133,8 @@ int run_config_check(const ConfigCheckOptions& options, std::FILE* out) {
     fail(options.ranks == 0 ? Exit::bad_config : Exit::usage, "{} ranks; a check is for at most {}", ranks, kMostRanks);
   }
   if (options.hosts > ranks) fail(Exit::usage, "--hosts {}: more hosts than the {} ranks", options.hosts, ranks);
+  if (ranks % options.hosts != 0)
+    fail(Exit::usage, "--hosts {}: {} ranks are no equal parts of as many hosts", options.hosts, ranks);
   LoadedConfig loaded = load_run_config(path, options.overrides, options.search, ranks);
   const std::unique_ptr<Comm> world = make_comm_alike(static_cast<int>(ranks), static_cast<int>(options.hosts));
   const std::string& directory = loaded.config.run.dir;
