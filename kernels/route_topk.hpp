@@ -7,8 +7,8 @@
 // infinity. The K largest c are chosen. Ties go to the smaller number, of groups and of experts. Weights are the
 // unbiased s of the chosen, divided by (their sum + 1e-20) if `normalize`, times `scale`.
 //
-// K different experts are always chosen. A score that is not a number is chosen before all others, as torch.topk does, so
-// that the token's weights show it. REQUIRES top_k <= topk_group * (E / groups) and that groups divides E.
+// K different experts are always chosen. A score that is not a number is chosen before all others, as torch.topk does,
+// so that the token's weights show it. REQUIRES top_k <= topk_group * (E / groups) and that groups divides E.
 //
 // Outputs are per token in ascending order of expert. `counts_E` counts tokens per expert over all rows (overwritten).
 //

@@ -235,4 +235,91 @@ int run_checkpoint_diff(const std::string& a, const std::string& b, std::FILE* o
   return result.equal() ? 0 : 1;
 }
 
+namespace {
+
+Verb inspect_verb() {
+  const auto o = std::make_shared<InspectOptions>();
+  return {.name = "inspect",
+          .does = "what is in a checkpoint",
+          .options = {{"checkpoint", &o->checkpoint, "a checkpoint, or a run: its newest", {.required = true}},
+                      {"--tensors", &o->tensors, "a line for each tensor"},
+                      {"--json", &o->json, "as one JSON object"}},
+          .work = [o](const VerbContext&) { return run_checkpoint_inspect(*o, stdout); },
+          .examples =
+              "  tael checkpoint inspect runs/first\n"
+              "  tael checkpoint inspect runs/first/checkpoints/step-00000100 --tensors"};
+}
+
+Verb verify_verb() {
+  const auto path = std::make_shared<std::string>();
+  return {.name = "verify",
+          .does = "check every byte of a checkpoint",
+          .options = {{"checkpoint", path.get(), "a checkpoint, or a run: all of its checkpoints", {.required = true}}},
+          .work = [path](const VerbContext&) { return run_checkpoint_verify(*path, stdout); },
+          .examples =
+              "  tael checkpoint verify runs/first\n"
+              "  tael checkpoint verify runs/first/checkpoints/step-00000100"};
+}
+
+Verb diff_verb() {
+  const auto a = std::make_shared<std::string>(), b = std::make_shared<std::string>();
+  return {.name = "diff",
+          .does = "compare two checkpoints; exits 0 where they are equal, 1 where not",
+          .options = {{"a",
+                       a.get(),
+                       "a checkpoint, a run (its newest) or a Hugging Face directory (weights alone)",
+                       {.required = true}},
+                      {"b", b.get(), "another", {.required = true}}},
+          .work = [a, b](const VerbContext&) { return run_checkpoint_diff(*a, *b, stdout); },
+          .examples =
+              "  tael checkpoint diff runs/first runs/second\n"
+              "  tael checkpoint diff runs/first/checkpoints/step-00000100 ~/models/moonlight"};
+}
+
+Verb import_hf_verb() {
+  const auto o = std::make_shared<ImportHfOptions>();
+  return {.name = "import-hf",
+          .does = "make a checkpoint of a Hugging Face directory, tensor by tensor",
+          .options = {{"directory", &o->directory, "a Hugging Face directory", {.required = true}},
+                      {"out", &o->out, "the checkpoint to make", {.required = true}},
+                      {"--dry-run", &o->dry_run, "check everything, write nothing"}},
+          .work = [o](const VerbContext&) { return run_checkpoint_import_hf(*o, stdout); },
+          .examples =
+              "  tael checkpoint import-hf ~/models/moonlight moonlight.ckpt\n"
+              "  tael checkpoint import-hf ~/models/moonlight moonlight.ckpt --dry-run"};
+}
+
+Verb export_hf_verb() {
+  const auto o = std::make_shared<ExportHfOptions>();
+  const auto dtype = std::make_shared<std::string>();
+  const auto work = [o, dtype](const VerbContext&) {
+    if (!dtype->empty()) o->dtype = dtype_from_option(*dtype);
+    return run_checkpoint_export_hf(*o, stdout);
+  };
+  return {.name = "export-hf",
+          .does = "copy a model to a Hugging Face directory, tensor by tensor",
+          .options = {{"model", &o->model, "a run, a checkpoint or a Hugging Face directory", {.required = true}},
+                      {"out", &o->out, "the directory to make", {.required = true}},
+                      {"--dtype",
+                       dtype.get(),
+                       "fp32 or bf16; without it every tensor keeps its format",
+                       {.words = {"fp32", "bf16"}}},
+                      {"--dry-run", &o->dry_run, "check everything, write nothing"}},
+          .work = work,
+          .examples =
+              "  tael checkpoint export-hf runs/first out/\n"
+              "  tael checkpoint export-hf ~/models/moonlight out/ --dtype bf16"};
+}
+
+}  // namespace
+
+VerbGroup checkpoint_verbs() {
+  return {.name = "checkpoint",
+          .does = "work on checkpoints and Hugging Face directories",
+          .examples =
+              "  tael checkpoint verify runs/first\n"
+              "  tael checkpoint export-hf runs/first out/ --dtype bf16",
+          .verbs = {inspect_verb(), verify_verb(), diff_verb(), import_hf_verb(), export_hf_verb()}};
+}
+
 }  // namespace tael

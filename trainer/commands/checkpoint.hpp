@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/dtype.hpp"
+#include "trainer/verb.hpp"
 
 namespace tael {
 
@@ -46,5 +47,7 @@ int run_checkpoint_verify(const std::string& path, std::FILE* out);
 // alone where one of them is a Hugging Face directory; a run stands for its newest checkpoint. Returns 0 where they are
 // equal, 1 where not. What two attempts at the same training may differ in is printed and does not count.
 int run_checkpoint_diff(const std::string& a, const std::string& b, std::FILE* out);
+
+VerbGroup checkpoint_verbs();
 
 }  // namespace tael

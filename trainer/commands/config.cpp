@@ -238,4 +238,93 @@ void print_config(Console& console, const LoadedConfig& loaded) {
   for (const std::string& line : changed_settings(loaded, kColumns)) console.fact(std::exchange(name, ""), line);
 }
 
+namespace {
+
+Verb show_verb() {
+  const auto o = std::make_shared<ConfigShowOptions>();
+  const auto work = [o](const VerbContext& context) {
+    o->search = context.search;
+    return run_config_show(*o, stdout);
+  };
+  return {.name = "show",
+          .does = "a configuration with all its layers read",
+          .options = {{"config",
+                       &o->config,
+                       "a YAML file, a run, or a name in configs/",
+                       {.required = true, .kind = ValueKind::config}},
+                      {"overrides", &o->overrides, "key=value, stronger than the file", {.kind = ValueKind::overrides}},
+                      {"--json", &o->json, "as JSON, with the model's parameter counts"},
+                      {"--origin", &o->origin, "say where each value is from"}},
+          .work = work,
+          .examples =
+              "  tael config show models/deepseek_v3 --json\n"
+              "  tael config show experiments/quickstart optimizer.lr=1e-3 --origin"};
+}
+
+Verb check_verb() {
+  const auto o = std::make_shared<ConfigCheckOptions>();
+  const auto work = [o](const VerbContext& context) {
+    o->search = context.search;
+    return run_config_check(*o, stdout);
+  };
+  return {.name = "check",
+          .does = "whether a run could start from a configuration, without starting one",
+          .options = {{"config",
+                       &o->config,
+                       "a YAML file, a run, or a name in configs/",
+                       {.required = true, .kind = ValueKind::config}},
+                      {"overrides", &o->overrides, "key=value, stronger than the file", {.kind = ValueKind::overrides}},
+                      {"--ranks",
+                       &o->ranks,
+                       "ranks that the run would have (default: what parallelism says)",
+                       {.range = {{1, kMostRanks}}}},
+                      {"--hosts",
+                       &o->hosts,
+                       "hosts they would be on, in equal parts (default: 1)",
+                       {.range = {{1, kMostRanks}}}}},
+          .work = work,
+          .examples =
+              "  tael config check my.yaml --ranks 16 --hosts 2\n"
+              "  tael config check experiments/quickstart training.micro_batch_size=8",
+          .more =
+              "Checks what `tael train --dry-run` checks, and prints the same: layers, rules, what is built, every "
+              "byte of the\n"
+              "data, memory against this machine's. Unlike it: one process plans for any number of ranks, without "
+              "mpirun (and so\n"
+              "cannot say whether other hosts see the same files); run.dir may exist, so that a run can be checked; "
+              "what it finds\n"
+              "goes to standard output. Exit 0, or 78 or 65 with one line. Neither writes anything.\n"};
+}
+
+Verb diff_verb() {
+  const auto o = std::make_shared<ConfigDiffOptions>();
+  const auto work = [o](const VerbContext& context) {
+    o->search = context.search;
+    return run_config_diff(*o, stdout);
+  };
+  return {.name = "diff",
+          .does = "keys whose resolved values differ; exit 0: none, 1: some",
+          .options = {{"a",
+                       &o->first,
+                       "a YAML file, a run, or a name in configs/",
+                       {.required = true, .kind = ValueKind::config}},
+                      {"b", &o->second, "another one", {.required = true, .kind = ValueKind::config}},
+                      {"--json", &o->json, "as one JSON object"}},
+          .work = work,
+          .examples =
+              "  tael config diff runs/first runs/second\n"
+              "  tael config diff deepseek_v3 kimi_k2 --json"};
+}
+
+}  // namespace
+
+VerbGroup config_verbs() {
+  return {.name = "config",
+          .does = "work on configurations",
+          .examples =
+              "  tael config show experiments/quickstart --origin\n"
+              "  tael config diff runs/first experiments/quickstart",
+          .verbs = {show_verb(), check_verb(), diff_verb()}};
+}
+
 }  // namespace tael

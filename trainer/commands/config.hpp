@@ -11,6 +11,7 @@
 
 #include "trainer/config.hpp"
 #include "trainer/console.hpp"
+#include "trainer/verb.hpp"
 
 namespace tael {
 
@@ -59,5 +60,7 @@ std::vector<std::string> config_notes(const LoadedConfig& loaded);
 std::vector<std::string> changed_settings(const LoadedConfig& loaded, size_t width);
 // Both as facts on the console.
 void print_config(Console& console, const LoadedConfig& loaded);
+
+VerbGroup config_verbs();
 
 }  // namespace tael

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 
 #include "base/json.hpp"
 #include "data/tokenizer.hpp"
@@ -140,6 +141,60 @@ int run_data_import(const DataImportCommandOptions& options, std::FILE* out, std
   const ShardInfo info = import_nanogpt(options.import, progress_on(err));
   fmt::print(out, "{}, largest token {}\n", summary(info, options.import.dry_run), info.largest_token);
   return 0;
+}
+
+namespace {
+
+Verb prepare_verb() {
+  const auto o = std::make_shared<DataPrepareOptions>();
+  return {.name = "prepare",
+          .does = "text, directories and JSONL (.gz, .zst) to token shards",
+          .options = {{"--out", &o->out, "the shard to write", {.required = true}},
+                      {"--valid", &o->valid, "a second shard for held-out documents"},
+                      {"--valid-fraction", &o->valid_fraction, "the part that is held out, between 0 and 1"},
+                      {"inputs", &o->inputs, "files and directories", {.required = true}},
+                      {"--dry-run", &o->dry_run, "read and check everything, write nothing"}},
+          .work = [o](const VerbContext&) { return run_data_prepare(*o, stdout, stderr); },
+          .examples =
+              "  tael data prepare --out train.h5 --valid valid.h5 --valid-fraction 0.05 corpus/\n"
+              "  tael data prepare --out web.h5 web-00.jsonl.zst web-01.jsonl.zst"};
+}
+
+Verb inspect_verb() {
+  const auto o = std::make_shared<DataInspectOptions>();
+  return {
+      .name = "inspect",
+      .does = "what is in a token shard, after checking every byte",
+      .options = {{"shard", &o->path, "a token shard", {.required = true}}, {"--json", &o->json, "as one JSON object"}},
+      .work = [o](const VerbContext&) { return run_data_inspect(*o, stdout); },
+      .examples = "  tael data inspect train.h5\n  tael data inspect train.h5 --json"};
+}
+
+Verb import_verb() {
+  const auto o = std::make_shared<DataImportCommandOptions>();
+  return {.name = "import",
+          .does = "other programs' token files to token shards",
+          .options = {{"format",
+                       &o->format,
+                       "nanogpt: bare little-endian uint16 tokens",
+                       {.required = true, .words = {"nanogpt"}}},
+                      {"--out", &o->import.out, "the shard to write", {.required = true}},
+                      {"--vocab-size", &o->import.vocab_size, "tokens must lie below it"},
+                      {"inputs", &o->import.inputs, "files; each becomes one document", {.required = true}},
+                      {"--dry-run", &o->import.dry_run, "read and check everything, write nothing"}},
+          .work = [o](const VerbContext&) { return run_data_import(*o, stdout, stderr); },
+          .examples =
+              "  tael data import nanogpt --out train.h5 --vocab-size 50304 train.bin\n"
+              "  tael data import nanogpt --out all.h5 --vocab-size 4096 a.bin b.bin --dry-run"};
+}
+
+}  // namespace
+
+VerbGroup data_verbs() {
+  return {.name = "data",
+          .does = "make and look into token shards",
+          .examples = "  tael data prepare --out train.h5 corpus/\n  tael data inspect train.h5",
+          .verbs = {prepare_verb(), inspect_verb(), import_verb()}};
 }
 
 }  // namespace tael

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "data/prepare.hpp"
+#include "trainer/verb.hpp"
 
 namespace tael {
 
@@ -25,5 +26,7 @@ struct DataImportCommandOptions {
 };
 // tael data import nanogpt --out P.h5 --vocab-size N [--dry-run] FILE...
 int run_data_import(const DataImportCommandOptions& options, std::FILE* out, std::FILE* err);
+
+VerbGroup data_verbs();
 
 }  // namespace tael

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "base/file.hpp"
 #include "base/hash.hpp"
@@ -142,6 +143,34 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
   agreed_by(comm, comm.rank() == 0,
             [&] { print(result, order1_bits_per_byte(in.trained, in.shards), options.json, out); });
   return 0;
+}
+
+Verb eval_verb() {
+  const auto o = std::make_shared<EvalOptions>();
+  const auto whole = [](const std::string& text) {
+    return text.find_first_not_of("0123456789") == std::string::npos && text.find_first_not_of('0') != text.npos
+               ? ""
+               : "a whole number of at least 1 is needed";
+  };
+  const auto work = [o](const VerbContext& context, Comm& comm) {
+    o->search = context.search;
+    return run_eval(*o, comm, stdout);
+  };
+  return {.name = "eval",
+          .does = "how well a model predicts held-out data",
+          .options =
+              {{"model", &o->model, "a run, a checkpoint or a Hugging Face directory", {.required = true}},
+               {"--data", &o->data, "token shards (tael data prepare)", {.required = true}},
+               {"--seq-length",
+                &o->seq_length,
+                "tokens of a window (default: what the run was trained with, else max_position_embeddings)",
+                {.check = whole}},
+               {"--compute", &o->compute, "fp32; bf16 and fp8 are not built yet", {.words = {"fp32", "bf16", "fp8"}}},
+               {"--json", &o->json, "loss, ppl, bits_per_byte and tokens as one JSON object"}},
+          .work = work,
+          .examples =
+              "  tael eval runs/first --data valid.h5\n"
+              "  tael eval ~/models/deepseek-v2-lite --data valid.h5 --seq-length 4096 --json"};
 }
 
 }  // namespace tael

@@ -8,6 +8,7 @@
 
 #include "parallel/comm.hpp"
 #include "trainer/config.hpp"
+#include "trainer/verb.hpp"
 
 namespace tael {
 
@@ -23,5 +24,7 @@ struct EvalOptions {
 // Collective; rank 0 prints to `out`. A byte model of order 1, fitted on the run's training shards, is printed beside
 // a run on bytes.
 int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out);
+
+Verb eval_verb();
 
 }  // namespace tael

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <memory>
 #include <optional>
 
 #include "base/file.hpp"
@@ -105,6 +106,29 @@ int run_report(const ReportOptions& options, std::FILE* out) {
   if (!options.dry_run) replace_file(path, page);
   print(path + "\n", out);
   return 0;
+}
+
+Verb report_verb() {
+  const auto o = std::make_shared<ReportOptions>();
+  const auto work = [o](const VerbContext& context) {
+    o->search = context.search;
+    return run_report(*o, stdout);
+  };
+  return {
+      .name = "report",
+      .does = "what a run cost, where it went and what it gave; several are compared",
+      .options = {{"runs", &o->runs, "run directories", {.required = true}},
+                  {"--json", &o->json, "print the numbers as one JSON object, write no page"},
+                  {"--markdown", &o->markdown, "print the tables as Markdown, write no page", {.excludes = "--json"}},
+                  {"--out",
+                   &o->out,
+                   "the page to write (default: RUN/report.html; for several runs comparison.html)",
+                   {.excludes = "--json"}},
+                  {"--dry-run", &o->dry_run, "read and check everything, write nothing"}},
+      .work = work,
+      .examples =
+          "  tael report runs/first\n"
+          "  tael report runs/first runs/second --out comparison.html"};
 }
 
 }  // namespace tael

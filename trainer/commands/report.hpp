@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "trainer/config.hpp"
+#include "trainer/verb.hpp"
 
 namespace tael {
 
@@ -22,5 +23,7 @@ struct ReportOptions {
 // On `out` the path of the page, or what was asked for. Error(bad_config): no run, a run that is given twice, or a path
 // that holds something which is no report; Error(bad_data) with file and line for a damaged run; Error(io).
 int run_report(const ReportOptions& options, std::FILE* out);
+
+Verb report_verb();
 
 }  // namespace tael

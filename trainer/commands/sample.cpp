@@ -4,6 +4,8 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <memory>
+#include <system_error>
 
 #include "checkpoint/hf_import.hpp"
 #include "cost/machine.hpp"
@@ -220,6 +222,42 @@ int run_sample(const SampleOptions& options, Comm& comm, std::FILE* out, std::FI
              prompt_seconds, count_of(generated, "token"), seconds, static_cast<double>(generated) / seconds,
              ended ? "; the text ends here" : "");
   return 0;
+}
+
+Verb sample_verb() {
+  const auto o = std::make_shared<SampleOptions>();
+  const auto seed = [](const std::string& text) {  // the parser takes the nearest that fits
+    int64_t number = 0;
+    const char* end = text.data() + text.size();
+    const auto [at, error] = std::from_chars(text.data(), end, number);
+    return error == std::errc() && at == end ? "" : "a whole number of at most 63 bits and a sign is needed";
+  };
+  const auto work = [o](const VerbContext& context, Comm& comm) {
+    o->search = context.search;
+    return run_sample(*o, comm, stdout, stderr);
+  };
+  return {
+      .name = "sample",
+      .does = "continue a text, token by token",
+      .options =
+          {{"model", &o->model, "a run, a checkpoint or a Hugging Face directory", {.required = true}},
+           {"--prompt",
+            &o->prompt,
+            "the text to continue, read as training reads it: nothing is put in front",
+            {.kind = ValueKind::none}},
+           {"--prompt-ids", &o->prompt_ids, "or its tokens: 1,2,3", {.kind = ValueKind::none}},
+           {"--tokens", &o->tokens, fmt::format("generate at most so many (default: {}, or what fits)", kSampleTokens)},
+           {"--temperature", &o->temperature, "0 takes the likeliest token each time (default: 1)"},
+           {"--top-p", &o->top_p, "draw from the likeliest tokens that reach this probability (default: 1)"},
+           {"--seed", &o->seed, "another number gives another text (default: 0)", {.check = seed}},
+           {"--print-ids", &o->print_ids, "print the generated tokens as numbers"},
+           {"--no-echo", &o->no_echo, "print the continuation without the prompt"},
+           {"--ignore-eos", &o->ignore_eos, "go on behind the token that ends a text"},
+           {"--compute", &o->compute, "fp32; bf16 and fp8 are not built yet", {.words = {"fp32", "bf16", "fp8"}}}},
+      .work = work,
+      .examples =
+          "  tael sample runs/first --prompt 'The command' --temperature 0.7 --top-p 0.9\n"
+          "  tael sample ~/models/deepseek-v2-lite --prompt-ids 100000,549 --print-ids --temperature 0"};
 }
 
 }  // namespace tael

@@ -8,6 +8,7 @@
 
 #include "parallel/comm.hpp"
 #include "trainer/config.hpp"
+#include "trainer/verb.hpp"
 
 namespace tael {
 
@@ -32,5 +33,7 @@ inline constexpr int64_t kSampleTokens = 128;
 // only. Error(usage): options that contradict each other; Error(bad_config): what does not fit the model;
 // Error(run_failed): logits that are not finite.
 int run_sample(const SampleOptions& options, Comm& comm, std::FILE* out, std::FILE* err);
+
+Verb sample_verb();
 
 }  // namespace tael

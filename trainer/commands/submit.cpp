@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <memory>
 
 #include "base/file.hpp"
 #include "base/json.hpp"
@@ -320,6 +321,38 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   console.fact("queued", fmt::format("job {}; its output will be {}/log/slurm-{}.out", job, directory, job));
   fmt::print(out, "{}\n", job);
   return 0;
+}
+
+Verb submit_verb() {
+  const auto o = std::make_shared<SubmitOptions>();
+  const auto launcher = std::make_shared<std::string>("mpirun");
+  const auto work = [o, launcher](const VerbContext& context) {
+    o->search = context.search;
+    o->program = context.program;
+    o->color = context.color;
+    o->launcher = *launcher == "srun" ? Launcher::srun : Launcher::mpirun;
+    return run_submit(*o, stdout);
+  };
+  return {.name = "submit",
+          .does = "write the Slurm job of a run, and queue it",
+          .options = {{"config",
+                       &o->config,
+                       "a YAML file, or a name in configs/",
+                       {.required = true, .kind = ValueKind::config}},
+                      {"overrides",
+                       &o->overrides,
+                       "key=value, stronger than the file; time_limit=20h; slurm.KEY=value for other options of sbatch",
+                       {.kind = ValueKind::overrides}},
+                      {"--launcher",
+                       launcher.get(),
+                       "mpirun, or srun for srun --mpi=pmix",
+                       {.words = {"mpirun", "srun"}, .only_words = true}},
+                      {"--submit", &o->queue, "queue the job with sbatch"},
+                      {"--dry-run", &o->dry_run, "check everything, print the script, write and queue nothing"}},
+          .work = work,
+          .examples =
+              "  tael submit experiments/quickstart cluster.nodes=2 cluster.devices_per_node=2 time_limit=2h\n"
+              "  tael submit my.yaml time_limit=20h slurm.partition=gpu slurm.account=lab --submit"};
 }
 
 }  // namespace tael

@@ -12,6 +12,7 @@
 
 #include "trainer/config.hpp"
 #include "trainer/slurm_script.hpp"
+#include "trainer/verb.hpp"
 
 namespace tael {
 
@@ -31,5 +32,7 @@ struct SubmitOptions {
 // bad_config for memory or time that do not suffice; missing_resource without sbatch, or where it refuses the job.
 // After a refusal nothing is left of what this call made.
 int run_submit(const SubmitOptions& options, std::FILE* out);
+
+Verb submit_verb();
 
 }  // namespace tael

@@ -1,7 +1,9 @@
 #include "trainer/commands/train.hpp"
 
 #include <array>
+#include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <optional>
 
 #include "base/hash.hpp"
@@ -108,6 +110,39 @@ int run_train(const TrainOptions& options, Comm& comm) {
                          .predicted_step_seconds = options.predicted_step_seconds,
                          .predicted_save_seconds = options.predicted_save_seconds};
   return static_cast<int>(Training(run, training, console ? &*console : nullptr)());
+}
+
+Verb train_verb() {
+  const auto o = std::make_shared<TrainOptions>();
+  const auto work = [o](const VerbContext& context, Comm& comm) {
+    o->search = context.search;
+    o->command = context.command;
+    o->color = context.color;
+    o->is_terminal = context.is_terminal;
+    o->interrupted = context.interrupted;
+    if (const char* tasks = context.environment("SLURM_NTASKS")) o->slurm_tasks = std::atoi(tasks);
+    if (const char* job = context.environment("SLURM_JOB_ID")) o->job = job;
+    if (const char* started = context.environment("TAEL_JOB_STARTED")) o->began = job_start(started);
+    return run_train(*o, comm);
+  };
+  return {.name = "train",
+          .does = "train a model; alone, or on many ranks under mpirun",
+          .options = {{"config",
+                       &o->config,
+                       "a YAML file, or a name in configs/",
+                       {.required = true, .kind = ValueKind::config}},
+                      {"overrides", &o->overrides, "key=value, stronger than the file", {.kind = ValueKind::overrides}},
+                      {"--resume",
+                       &o->resume,
+                       "auto, never, or the path of a checkpoint",
+                       {.words = {"auto", "never"}, .kind = ValueKind::file}},
+                      {"--profile", &o->profile, "print where the time of a step goes (not built yet)"},
+                      {"--dry-run", &o->dry_run, "check everything, print the plan, write nothing"}},
+          .work = work,
+          .examples =
+              "  tael train experiments/quickstart training.train_steps=100\n"
+              "  mpirun -n 4 tael train my.yaml run.dir=runs/second optimizer.lr=1e-3",
+          .can_stop = true};
 }
 
 }  // namespace tael

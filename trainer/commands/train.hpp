@@ -10,6 +10,7 @@
 #include "parallel/comm.hpp"
 #include "trainer/config.hpp"
 #include "trainer/console.hpp"
+#include "trainer/verb.hpp"
 
 namespace tael {
 
@@ -33,5 +34,7 @@ struct TrainOptions {
 // Collective. Returns 0 after the last step, 75 when it was stopped by STOP or a signal, 76 at the end of the budget,
 // the latter two with a complete checkpoint. Throws Error otherwise.
 int run_train(const TrainOptions& options, Comm& comm);
+
+Verb train_verb();
 
 }  // namespace tael
