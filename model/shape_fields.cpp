@@ -8,13 +8,11 @@
 #include "kernels/latent_attention.hpp"
 #include "kernels/route_topk.hpp"
 #include "model/param_table.hpp"
+#include "model/rope_fields.hpp"
 
 namespace tael {
 
 namespace {
-
-// Token numbers are int32, and every product of two dimensions fits 64 bits; longer products are checked where made.
-constexpr int64_t kLargest = (int64_t{1} << 31) - 1;
 
 // kimi_k2 is DeepSeek-V3's architecture under another name.
 constexpr std::array<Word<ModelType>, 3> kModelTypes = {{{"deepseek_v3", ModelType::deepseek_v3},
@@ -39,148 +37,6 @@ struct NullIs {
     }
   }
   ConfigNode write(int64_t value) const { return kind.write(value); }
-};
-
-// {type: yarn, ...} or null: what rope_scaling and rope_parameters hold. A map without a type changes single values of
-// the scaling that is there already.
-struct RopeKind {
-  std::string expected() const { return "null or {type: yarn, factor, original_max_position_embeddings, ...}"; }
-
-  // rope_scaling.
-  void read(const ConfigNode& node, ModelFields& fields) const {
-    fields.rope.scaling_layer = node.origin.source;
-    fields.rope.scaling_null = node.is_null();
-    fields.rope.by_parameters = false;
-    if (node.is_null()) {
-      fields.shape.rope_scaling.reset();
-    } else {
-      read_map(node, fields);
-    }
-  }
-
-  void read_map(const ConfigNode& node, ModelFields& fields) const {
-    if (!node.is_map()) refuse(node, expected());
-    const ConfigNode* type = node.find("type");
-    const ConfigNode* rope_type = node.find("rope_type");
-    RopeScaling scaling;
-    const bool partial = type == nullptr && rope_type == nullptr;
-    if (type != nullptr && rope_type != nullptr && type->scalar != rope_type->scalar)
-      refuse(*rope_type, "what type beside it says (one code reads the one, one the other)");
-    bool none = false;
-    if (partial && node.keys.size() == 1 && node.keys[0].scalar == "rope_theta" && !fields.shape.rope_scaling) {
-      none = true;  // rope_parameters of a model without scaling
-    } else if (partial) {
-      if (!fields.shape.rope_scaling) refuse(node, "a type (yarn) in it");
-      scaling = *fields.shape.rope_scaling;
-    }
-    for (const ConfigNode* word : {type, rope_type}) {
-      if (word == nullptr) continue;
-      const bool is_default = word->is_scalar() && word->scalar == "default";
-      if (!is_default && !(word->is_scalar() && word->scalar == "yarn")) refuse(*word, "type yarn");
-      none = none || is_default;
-    }
-    std::optional<double> theta;
-    const double no_limit = Real{}.max;
-    struct Part {
-      std::string_view name;
-      double* target;
-      Real kind;
-    };
-    const std::array<Part, 5> parts = {{{"factor", &scaling.factor, Real{1}},
-                                        {"beta_fast", &scaling.beta_fast, Real{0, no_limit, true}},
-                                        {"beta_slow", &scaling.beta_slow, Real{0, no_limit, true}},
-                                        {"mscale", &scaling.mscale, Real{0}},
-                                        {"mscale_all_dim", &scaling.mscale_all_dim, Real{0}}}};
-    for (size_t i = 0; i < node.keys.size(); ++i) {
-      const std::string& key = node.keys[i].scalar;
-      if (key == "type" || key == "rope_type") continue;
-      const auto part = std::find_if(parts.begin(), parts.end(), [&](const Part& p) { return p.name == key; });
-      if (part != parts.end()) {
-        read_part(node.items[i], part->name, part->kind, *part->target);
-      } else if (key == "original_max_position_embeddings") {
-        read_part(node.items[i], key, Integer{1, kLargest}, scaling.original_max_position_embeddings);
-      } else if (key == "rope_theta") {
-        read_part(node.items[i], key, Real{0, no_limit, true}, theta.emplace());
-      } else {
-        refuse_key(node.keys[i]);
-      }
-    }
-    if (!partial) {
-      for (const std::string_view needed : {"factor", "original_max_position_embeddings"}) {
-        if (!none && node.find(needed) == nullptr) refuse(node, fmt::format("{} in it", needed));
-      }
-    }
-    // The released code takes an absent mscale for 1 and an absent mscale_all_dim for 0; transformers forms a ratio
-    // only where both are given and not 0. Only where the two agree is the file's meaning known.
-    const bool has_mscale = partial || node.find("mscale") != nullptr;
-    if (!none && (scaling.mscale == 0 || (!has_mscale && scaling.mscale_all_dim != 0)))
-      refuse(node, "mscale above 0 beside mscale_all_dim (the released code and transformers differ without it)");
-    if (!none && scaling.mscale_all_dim == 0 && scaling.mscale != 1)
-      refuse(node, "mscale_all_dim above 0 beside mscale (the released code and transformers differ without it)");
-    if (scaling.beta_fast < scaling.beta_slow) refuse(node, "beta_fast of at least beta_slow");
-    if (theta) {
-      fields.rope.theta_origin = node.origin;
-      fields.rope.theta = *theta;
-      fields.rope.theta_beside = fields.shape.rope_theta;
-      fields.shape.rope_theta = *theta;
-    }
-    if (none) {
-      fields.shape.rope_scaling.reset();
-    } else {
-      fields.shape.rope_scaling = scaling;
-    }
-  }
-
-  ConfigNode write(const ModelFields& fields) const {
-    if (!fields.shape.rope_scaling) return {};
-    const RopeScaling& s = *fields.shape.rope_scaling;
-    ConfigNode map = ConfigNode::map();
-    map.set("type", ConfigNode::text("yarn"));
-    map.set("factor", Real{}.write(s.factor));
-    map.set("original_max_position_embeddings", Integer{}.write(s.original_max_position_embeddings));
-    map.set("beta_fast", Real{}.write(s.beta_fast));
-    map.set("beta_slow", Real{}.write(s.beta_slow));
-    map.set("mscale", Real{}.write(s.mscale));
-    map.set("mscale_all_dim", Real{}.write(s.mscale_all_dim));
-    return map;
-  }
-
- private:
-  template <class T, class K>
-  static void read_part(const ConfigNode& node, std::string_view name, const K& kind, T& value) {
-    try {
-      kind.read(node, value);
-    } catch (BadValue& bad) {
-      bad.expected = fmt::format("for {} {}", name, bad.expected);
-      throw;
-    }
-  }
-  [[noreturn]] static void refuse_key(const ConfigNode& key) {
-    static constexpr std::array<std::string_view, 9> kNames = {
-        "type",   "rope_type",      "factor",    "original_max_position_embeddings", "beta_fast", "beta_slow",
-        "mscale", "mscale_all_dim", "rope_theta"};
-    throw BadValue{key.origin, "only known names in it",
-                   fmt::format("{}; the nearest known one is {}", key_in_words(key), nearest_of(key.scalar, kNames))};
-  }
-};
-
-// transformers 5's name for rope_theta and rope_scaling together. Null says nothing; over an earlier layer's it takes
-// that back.
-struct RopeParametersKind {
-  std::string expected() const { return RopeKind{}.expected(); }
-  void read(const ConfigNode& node, ModelFields& fields) const {
-    if (node.is_null()) {
-      if (fields.rope.by_parameters) fields.shape.rope_scaling.reset();
-      fields.rope.by_parameters = false;
-      return;
-    }
-    // Each may also hold a rope_theta, and codes differ in which of the two they read.
-    if (fields.rope.scaling_layer == node.origin.source && !fields.rope.scaling_null)
-      refuse(node, "nothing beside a rope_scaling; give one of the two");
-    RopeKind{}.read_map(node, fields);
-    fields.rope.by_parameters = true;
-  }
-  ConfigNode write(const ModelFields&) const { return {}; }
 };
 
 // How released weights are stored. It does not change the model that is trained from scratch.
@@ -224,7 +80,7 @@ constexpr std::string_view kIgnored[] = {"architectures",
 
 void describe(ModelFields& fields, FieldVisitor& v) {
   ModelShape& s = fields.shape;
-  const Integer size{1, kLargest}, size_or_none{0, kLargest};
+  const Integer size{1, kLargestDimension}, size_or_none{0, kLargestDimension};
   const double no_limit = Real{}.max;
   v.field("preset", fields.preset, Text{"the name of a file in configs/models"},
           "Start from this model; the keys beside it are deviations, listed at start.", FieldUse::input_only);
@@ -264,7 +120,8 @@ void describe(ModelFields& fields, FieldVisitor& v) {
   v.field("rms_norm_eps", s.rms_norm_eps, Real{0, no_limit, true},
           "Epsilon of the norms; the two latent norms keep 1e-6.");
   v.field("rope_theta", s.rope_theta, Real{0, no_limit, true}, "Base of the rotary frequencies.");
-  v.field("rope_scaling", fields, RopeKind{}, "YaRN, or null; belongs to the model, whatever length a run uses.");
+  v.field("rope_scaling", fields, RopeScalingKind{},
+          "YaRN, or null; belongs to the model, whatever length a run uses.");
   v.field("rope_parameters", fields, RopeParametersKind{},
           "transformers 5's name for rope_theta and rope_scaling together.", FieldUse::input_only);
   v.field("max_position_embeddings", s.max_position_embeddings, size, "Longest sequence.");

@@ -15,6 +15,9 @@
 
 namespace tael {
 
+// Token numbers are int32, and every product of two dimensions fits 64 bits; longer products are checked where made.
+inline constexpr int64_t kLargestDimension = (int64_t{1} << 31) - 1;
+
 // How the rotation was said last. Two keys say it, rope_scaling and transformers 5's rope_parameters; of two layers of
 // a configuration the later wins, inside one layer only one may speak.
 struct RopeSaid {
