@@ -203,7 +203,7 @@ bool Training::is_finished() {
     if (!before || before->state != "done" || before->step != newest->step) return;
     finished = 1;
     record_->directory().remove_stop();
-    record_->release(static_cast<int>(Exit::done), before->state);
+    record_->release(static_cast<int>(Exit::done), "was done before");
     say("done", fmt::format("already: all {} were done before; more training.train_steps would go on",
                             count_of(newest->step, "step")));
   });
