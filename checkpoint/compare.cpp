@@ -116,8 +116,8 @@ Entries without_copies(Entries entries, const Entries& other, const std::vector<
   return entries;
 }
 
-Comparison compare(const Entries& a, const Entries& b) {
-  Comparison result;
+CheckpointComparison compare(const Entries& a, const Entries& b) {
+  CheckpointComparison result;
   for (const auto& [path, entry] : a) {
     const auto other = b.find(path);
     if (other == b.end()) {
@@ -135,8 +135,8 @@ Comparison compare(const Entries& a, const Entries& b) {
 
 }  // namespace
 
-Comparison compare(const Checkpoint& a, const Checkpoint& b) {
-  Comparison result = compare(entries_of(a), entries_of(b));
+CheckpointComparison compare(const Checkpoint& a, const Checkpoint& b) {
+  CheckpointComparison result = compare(entries_of(a), entries_of(b));
   const RunState &s = a.state(), &t = b.state();
   const auto differ = [](std::vector<std::string>& to, std::string_view name, const auto& x, const auto& y) {
     if (x != y) to.push_back(fmt::format("{}: {} | {}", name, x, y));
@@ -176,7 +176,7 @@ Comparison compare(const Checkpoint& a, const Checkpoint& b) {
   return result;
 }
 
-Comparison compare_weights(const ModelFiles& a, const ModelFiles& b, const std::vector<HfCopy>& copies) {
+CheckpointComparison compare_weights(const ModelFiles& a, const ModelFiles& b, const std::vector<HfCopy>& copies) {
   const Entries x = entries_of(a), y = entries_of(b);
   return compare(without_copies(x, y, copies), without_copies(y, x, copies));
 }

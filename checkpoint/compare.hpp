@@ -18,7 +18,7 @@ struct TensorDifference {
   double relative = 0;  // |a - b| / max(|a|, |b|), likewise
 };
 
-struct Comparison {
+struct CheckpointComparison {
   int64_t tensors = 0;                        // that both have and that are equal bit for bit
   std::vector<TensorDifference> differences;  // in natural order of their names
   std::vector<std::string> state;             // what else differs of the training: "step: 100 | 200"
@@ -29,9 +29,9 @@ struct Comparison {
 };
 
 // Weights, moments, texts and state.
-Comparison compare(const Checkpoint& a, const Checkpoint& b);
+CheckpointComparison compare(const Checkpoint& a, const Checkpoint& b);
 // Weights alone, of whatever keeps them. `copies`: tensors that one of the two may hold although they only repeat
 // another one of it; where they do, they make no difference.
-Comparison compare_weights(const ModelFiles& a, const ModelFiles& b, const std::vector<HfCopy>& copies = {});
+CheckpointComparison compare_weights(const ModelFiles& a, const ModelFiles& b, const std::vector<HfCopy>& copies = {});
 
 }  // namespace tael

@@ -29,7 +29,7 @@ std::vector<std::string> entries(const std::string& directory) {
   std::error_code error;
   for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end; it.increment(error))
     names.push_back(it->path().filename().string());
-  if (error && error != std::errc::no_such_file_or_directory)
+  if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory)
     fail(Exit::io, "{}: cannot list: {}", directory, error.message());
   std::ranges::sort(names);
   return names;

@@ -54,14 +54,24 @@ std::string common_currency(const std::vector<Report>& reports) {
   return all ? first->currency : std::string();
 }
 
-std::vector<std::string> warnings_of(const std::vector<Report>& reports, bool validation) {
+std::string value_of(const Report& r, std::string_view key) {
+  const auto found = std::ranges::find_if(r.facts.settings, [&](const auto& s) { return s.first == key; });
+  return found == r.facts.settings.end() ? std::string() : found->second;
+}
+
+// `evaluated`: every run was.
+std::vector<std::string> warnings_of(const std::vector<Report>& reports, bool validation, bool evaluated) {
   std::vector<std::string> warnings;
   const Report& first = reports.front();
   const auto differ = [&](const auto& member) {
     return std::ranges::any_of(reports, [&](const Report& r) { return member(r) != member(first); });
   };
   if (!validation)
-    warnings.push_back("not every run was evaluated: compared by training loss, smoothed over a fiftieth of the steps");
+    warnings.push_back(fmt::format("{}: compared by training loss, smoothed over a fiftieth of the steps",
+                                   evaluated ? "a run was evaluated too late for the cost or the loss of another"
+                                             : "not every run was evaluated"));
+  if (validation && differ([](const Report& r) { return value_of(r, "training.seq_length"); }))
+    warnings.push_back("the runs were evaluated in windows of different lengths: a longer one helps the prediction");
   if (validation && differ([](const Report& r) { return r.history.valid_data; }))
     warnings.push_back("the runs were evaluated on different held-out data: their losses are not comparable");
   if (!validation && differ([](const Report& r) { return r.history.data; }))
@@ -87,10 +97,7 @@ std::vector<Comparison::Setting> different_settings(const std::vector<Report>& r
   }
   for (const std::string& key : keys) {
     Comparison::Setting setting{.key = key, .values = {}};
-    for (const Report& r : reports) {
-      const auto found = std::ranges::find_if(r.facts.settings, [&](const auto& s) { return s.first == key; });
-      setting.values.push_back(found == r.facts.settings.end() ? std::string() : found->second);
-    }
+    for (const Report& r : reports) setting.values.push_back(value_of(r, key));
     const bool same = std::ranges::all_of(setting.values, [&](const std::string& v) { return v == setting.values[0]; });
     if (!same) settings.push_back(std::move(setting));
   }
@@ -105,19 +112,19 @@ std::optional<double> LossCurve::tokens_at(double at) const { return between(cos
 std::optional<double> LossCurve::cost_of(double reached) const {
   for (size_t i = 0; i < loss.size(); ++i) {
     if (loss[i] > reached) continue;
-    if (i == 0) return cost[0];
+    if (i == 0) return loss[0] == reached ? std::optional(cost[0]) : std::nullopt;  // when it was is not known
     const double part = (loss[i - 1] - reached) / (loss[i - 1] - loss[i]);
     return cost[i - 1] + part * (cost[i] - cost[i - 1]);
   }
   return std::nullopt;
 }
 
-Comparison compare(const std::vector<Report>& reports) {
-  Comparison c;
-  c.validation = std::ranges::all_of(reports, [](const Report& r) { return !r.history.evals.empty(); });
-  c.currency = common_currency(reports);
-  c.warnings = warnings_of(reports, c.validation);
-  c.settings = different_settings(reports);
+namespace {
+
+void fill_rows(Comparison& c, const std::vector<Report>& reports) {
+  c.rows.clear();
+  c.same_cost.reset();
+  c.same_loss.reset();
   bool every = true;
   double cost = 0, loss = 0;
   for (const Report& r : reports) {
@@ -136,7 +143,7 @@ Comparison compare(const std::vector<Report>& reports) {
     }
     c.rows.push_back(std::move(row));
   }
-  if (!every) return c;
+  if (!every) return;
   c.same_cost = cost;
   c.same_loss = loss;
   for (Comparison::Row& row : c.rows) {
@@ -144,6 +151,29 @@ Comparison compare(const std::vector<Report>& reports) {
     row.tokens_at_cost = row.curve.tokens_at(cost);
     row.cost_of_loss = row.curve.cost_of(loss);
   }
+}
+
+bool complete(const Comparison& c) {
+  return std::ranges::all_of(c.rows, [](const Comparison::Row& row) { return row.loss_at_cost && row.cost_of_loss; });
+}
+
+}  // namespace
+
+Comparison compare(const std::vector<Report>& reports) {
+  Comparison c;
+  c.validation = std::ranges::all_of(reports, [](const Report& r) { return !r.history.evals.empty(); });
+  c.currency = common_currency(reports);
+  fill_rows(c, reports);
+  // Evaluations are few: what a run had reached by then, or when it did, may lie before its first.
+  const bool evaluated = c.validation;
+  if (evaluated && !complete(c)) {
+    Comparison by_training = c;
+    by_training.validation = false;
+    fill_rows(by_training, reports);
+    if (complete(by_training)) c = std::move(by_training);
+  }
+  c.warnings = warnings_of(reports, c.validation, evaluated);
+  c.settings = different_settings(reports);
   return c;
 }
 

@@ -16,6 +16,7 @@ namespace {
 constexpr size_t kMostRows = 100;  // of tables that grow with the run
 
 std::string grouped_fixed(double x, int decimals) {
+  if (!(std::fabs(x) < 1e15)) return fmt::format("{:.3g}", x);
   const std::string text = fmt::format("{:.{}f}", std::fabs(x), decimals);
   const size_t point = std::min(text.find('.'), text.size());
   return (x < 0 ? "-" : "") + grouped(std::stoll(text.substr(0, point))) + text.substr(point);
@@ -297,7 +298,7 @@ std::vector<ReportTable> comparison_tables(const Comparison& c, const std::vecto
     equal.columns.push_back("over the cheapest");
     equal.note =
         "The cost is the largest that all runs reach, the loss the smallest that all runs reach; between two points of "
-        "a run's curve a straight line is taken.";
+        "a run's curve a straight line is taken. A dash: the run's curve begins beyond it.";
   }
   std::optional<double> cheapest;
   for (const Comparison::Row& row : c.rows)

@@ -132,6 +132,12 @@ ExpertLoad read_load(const Json& json) {
   return load;
 }
 
+// Whether the step was done by that attempt, and no later one did it again or began before it.
+bool stands(const std::vector<StepPoint>& steps, int64_t step, int64_t attempt) {
+  const auto found = std::ranges::lower_bound(steps, step, {}, &StepPoint::step);
+  return found != steps.end() && found->step == step && found->attempt == attempt;
+}
+
 std::vector<BookedLine> mark_lost(std::vector<LedgerLine> lines) {
   std::vector<BookedLine> booked;
   int64_t begun_again = std::numeric_limits<int64_t>::max();  // the earliest step at which a later attempt began
@@ -201,10 +207,8 @@ RunHistory read_run_history(const std::string& run_directory) {
   read_json_lines(file("metrics.jsonl"), {}, [&](const Json& json) { metrics.take(json); });
   read_json_lines(file("experts.jsonl"), {}, [&](const Json& json) {
     ExpertLoad load = read_load(json);
-    drop_beyond(history.expert_loads, load.step - 1);
-    history.expert_loads.push_back(std::move(load));
+    if (stands(history.steps, load.step, load.attempt)) history.expert_loads.push_back(std::move(load));
   });
-  drop_beyond(history.expert_loads, history.steps.empty() ? 0 : history.steps.back().step);
   history.ledger = mark_lost(read_ledger(file("ledger.jsonl")));
   for (const BookedLine& booked : history.ledger) {
     if (booked.line.kind != "start") continue;

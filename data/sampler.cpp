@@ -34,7 +34,7 @@ std::vector<int64_t> apportion(const std::vector<double>& shares, int64_t round)
 }  // namespace
 
 Sampler::Sampler(std::vector<SampledFile> files, const SamplerOptions& options)
-    : files_(std::move(files)), options_(options), rounds_(options.seed, "data round") {
+    : files_(std::move(files)), options_(options) {
   CHECK(!files_.empty() && options.seq_length >= 1 && options.mtp_depth >= 0, "seq_length {}, mtp_depth {}",
         options.seq_length, options.mtp_depth);
   first_.push_back(0);
@@ -111,7 +111,7 @@ Sample Sampler::at(int64_t n) const {
     return sample;
   }
   const int64_t round = n / this->round();
-  const Place place = round_[static_cast<size_t>(shuffled(n % this->round(), this->round(), rounds_, round))];
+  const Place place = round_[static_cast<size_t>(n % this->round())];
   const auto file = static_cast<size_t>(place.file);
   const int64_t k = round * places_[file] + place.ordinal;
   sample.file = place.file;

@@ -3,10 +3,11 @@
 //
 // A file of N tokens has floor((N - 1 - mtp_depth) / seq_length) samples; sample i is the window that starts at token
 // i * seq_length. Files without weights form one epoch, file after file, permuted as a whole with (seed, epoch) or,
-// with shuffle off, in order. With weights, samples come in rounds in which each file has exactly its share of places:
-// the smallest round up to 1,024 places that gives whole numbers, else 65,536 places with the remainders going to the
-// largest fractions. Places of a round are permuted with (seed, round), or spread evenly with shuffle off; the k-th
-// place of a file is its k-th sample, each file running through its own epochs.
+// with shuffle off, in order. With weights, samples come in rounds in which each file has exactly its share of places,
+// spread evenly: the smallest round up to 1,024 places that gives whole numbers, else 65,536 places with the remainders
+// going to the largest fractions. The k-th place of a file, counted over all rounds, is its sample k: each file runs
+// through epochs of its own, permuted with (seed, file, epoch) or in order, and none of its windows comes twice before
+// all of them came.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@
 
 namespace tael {
 
-inline constexpr int kSampleOrder = 1;
+inline constexpr int kSampleOrder = 2;
 
 struct SampledFile {
   std::string path;  // for errors
@@ -65,7 +66,6 @@ class Sampler {
   std::vector<int64_t> places_;
   std::vector<Place> round_;
   std::vector<Rng> epochs_;  // one key per file, the set's key last
-  Rng rounds_;
 };
 
 }  // namespace tael

@@ -7,12 +7,12 @@
 
 namespace tael {
 
-Sampler::Sampler(const SamplingRule& rule, int64_t vocabulary) : rule_(rule) {
+TokenSampler::TokenSampler(const SamplingRule& rule, int64_t vocabulary) : rule_(rule) {
   CHECK(std::isfinite(rule.temperature) && rule.temperature >= 0 && rule.top_p > 0 && rule.top_p <= 1);
   candidates_.reserve(static_cast<size_t>(vocabulary));
 }
 
-int32_t Sampler::choose(Vec<const float> logits_V, int64_t position) {
+int32_t TokenSampler::choose(Vec<const float> logits_V, int64_t position) {
   int64_t best = 0;
   for (int64_t v = 0; v < logits_V.dim[0]; ++v) {
     if (!std::isfinite(logits_V(v))) return -1;

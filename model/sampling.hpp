@@ -19,9 +19,9 @@ struct SamplingRule {
   uint64_t seed = 0;
 };
 
-class Sampler {
+class TokenSampler {
  public:
-  Sampler(const SamplingRule& rule, int64_t vocabulary);
+  TokenSampler(const SamplingRule& rule, int64_t vocabulary);
 
   // The token for `position` of the text; -1: a logit is not finite. Allocates nothing.
   int32_t choose(Vec<const float> logits_V, int64_t position);

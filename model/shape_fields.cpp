@@ -93,8 +93,6 @@ void describe(ModelFields& fields, FieldVisitor& v) {
   v.field("num_nextn_predict_layers", s.num_nextn_predict_layers, NullIs{Integer{0, 2}, 0},
           "MTP depth: modules that predict one token further each.");
   v.field("num_attention_heads", s.num_attention_heads, size, "Attention heads.");
-  v.field("num_mtp_layers", fields.num_mtp_layers, or_null(Integer{0, 2}),
-          "transformers' other name for num_nextn_predict_layers.", FieldUse::input_only);
   v.field("num_key_value_heads", fields.num_key_value_heads, or_null(size),
           "The same number: every head of MLA has its own keys and values.", FieldUse::input_only);
   v.field("q_lora_rank", s.q_lora_rank, or_null(size), "Width of the query latent; null: a plain q_proj.");
@@ -293,9 +291,6 @@ class ShapeCheck {
   }
 
   void mtp() const {
-    if (fields_.num_mtp_layers && *fields_.num_mtp_layers != s_.num_nextn_predict_layers)
-      refuse("num_mtp_layers", "{} differs from num_nextn_predict_layers {}", *fields_.num_mtp_layers,
-             s_.num_nextn_predict_layers);
     if (s_.num_nextn_predict_layers == 0 || s_.n_routed_experts == 0) return;
     if (!s_.is_moe_layer(s_.num_hidden_layers - 1)) {
       refuse("num_nextn_predict_layers", "{} MTP modules are MoE layers like the last layer, but that one is dense",
@@ -326,7 +321,6 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
     return reading.given(path.empty() ? std::string(name) : fmt::format("{}.{}", path, name));
   };
   ModelShape& s = fields.shape;
-  if (fields.num_mtp_layers && !given("num_nextn_predict_layers")) s.num_nextn_predict_layers = *fields.num_mtp_layers;
   // The defaults of the two released configuration classes.
   if (s.model_type == ModelType::deepseek_v2) {
     if (!given("scoring_func")) s.scoring_func = ScoringFunc::softmax;
@@ -343,14 +337,36 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
   ShapeCheck(fields, reading, path, source).run();
 }
 
+namespace {
+
+// transformers 5 also says num_mtp_layers; in a configuration of a run that is an alias like others.
+void one_name_of_mtp_depth(ConfigNode& root) {
+  if (!root.is_map()) return;
+  const auto place = [&](std::string_view name) {
+    return std::ranges::find_if(root.keys, [&](const ConfigNode& key) { return key.scalar == name; });
+  };
+  const auto other = place("num_mtp_layers"), own = place("num_nextn_predict_layers");
+  if (other == root.keys.end()) return;
+  if (own == root.keys.end()) {
+    other->scalar = "num_nextn_predict_layers";
+    return;
+  }
+  const ConfigNode &one = *root.find("num_mtp_layers"), &two = *root.find("num_nextn_predict_layers");
+  if (to_flow(one) != to_flow(two))
+    fail_at(one.origin, "num_mtp_layers: {} differs from num_nextn_predict_layers {}", in_words(one), in_words(two));
+  root.items.erase(root.items.begin() + (other - root.keys.begin()));
+  root.keys.erase(other);
+}
+
+}  // namespace
+
 ModelFields read_model_json(std::string_view text, const std::string& source, Reading& reading, bool with_mtp) {
   ModelFields fields;
-  read_fields(fields, parse_yaml(text, source), schema_of(ModelFields{}), reading);
+  ConfigNode root = parse_yaml(text, source);
+  one_name_of_mtp_depth(root);
+  read_fields(fields, root, schema_of(ModelFields{}), reading);
   if (!fields.preset.empty()) fail_at(reading.origin("preset"), "preset: belongs in a configuration of a run");
-  if (!with_mtp) {
-    fields.shape.num_nextn_predict_layers = 0;
-    fields.num_mtp_layers.reset();
-  }
+  if (!with_mtp) fields.shape.num_nextn_predict_layers = 0;
   // transformers writes its class's 3 whatever the number of layers, and means all of them.
   fields.shape.first_k_dense_replace = std::min(fields.shape.first_k_dense_replace, fields.shape.num_hidden_layers);
   complete_and_check(fields, reading, "", source);

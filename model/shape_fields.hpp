@@ -32,7 +32,6 @@ struct RopeSaid {
 struct ModelFields {
   ModelShape shape;
   std::string preset;                          // a file of configs/models, already read by whoever loads the tree
-  std::optional<int64_t> num_mtp_layers;       // as given: the MTP depth under another name
   std::optional<int64_t> num_key_value_heads;  // as given: MLA has as many as attention heads
   RopeSaid rope;
   bool fp8_weights = false;  // quantization_config: the released weights are stored in FP8

@@ -56,7 +56,7 @@ class Law:
             line = line.split("#")[0].strip()
             if not line:
                 continue
-            key, _, value = (part.strip() for part in line.partition(":"))
+            key, _, value = (part.strip() for part in (line + " ").partition(": "))
             words = value.split()
             kind, _, name = key.partition(" ")
             if kind in ("third-party", "only"):
@@ -321,6 +321,28 @@ def check_state(tree, _):
         for line, text in tree.lines(path):
             if any(pattern.search(code_of(text)) for pattern in patterns):
                 yield Breach(path, line, f"looks like a mutable global: {text.strip()}")
+
+
+@rule("types", "two types of one name in one namespace are one to the linker, which keeps the destructor of either: give one "
+      "of them another name; in a source, put it into the unnamed namespace")
+def check_types(tree, _):
+    opens = re.compile(r"^(?:inline )?namespace\b\s*([\w:]*)\s*\{$")
+    defines = re.compile(r"^(?:struct|class|union|enum(?: class| struct)?)\s+(?:alignas\([^()]*\)\s+)?(\w+)\b(?!\s*<|::)[^;]*$|"
+                         r"^(?:struct|class|union|enum(?: class| struct)?)\s+(\w+)\b(?!\s*<|::)[^;<]*\{.*\};")
+    first = {}
+    for path in tree.cxx:
+        namespaces = []
+        for line, text in tree.lines(path):
+            code = code_of(text).rstrip()
+            if match := opens.match(code):
+                namespaces.append(match[1])
+            elif text.startswith("}  // namespace") and namespaces:
+                namespaces.pop()
+            elif (match := defines.match(code)) and "" not in namespaces:
+                name = "::".join([*namespaces, match[1] or match[2]])
+                if name in first and first[name][0] != path:
+                    yield Breach(path, line, f"{name} is also in {first[name][0]}:{first[name][1]}")
+                first.setdefault(name, (path, line))
 
 
 @rule("contracts", "begin the header with a paragraph: what it is, who owns what, what the caller owes; then #pragma once")

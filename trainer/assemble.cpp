@@ -153,7 +153,10 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
     check_shards(loaded, train_shards, valid_shards);
     if (!valid_shards.empty()) require_targets(valid_shards);
     sampler = make_sampler(config, train_shards);
-    if (config.data.document_mask) separator = document_separator(train_shards);
+    if (config.data.document_mask) {
+      separator = document_separator(train_shards);
+      if (!valid_shards.empty()) document_separator(valid_shards);
+    }
     if (config.checkpoint.initial_load_path && !begins) {
       check_hf_tensors(*open_model(*config.checkpoint.initial_load_path).files, network.table());
     }

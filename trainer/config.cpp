@@ -167,6 +167,14 @@ class Loader {
     const bool said_by_parameters = loaded.config.model.rope.by_parameters;
     read_fields(loaded.config, root, config_schema(), loaded.reading);
     note_rotation(root, said_by_parameters);
+    note_phases(root);
+  }
+
+  // The list of decay under its own name: what the file says of decay is there.
+  void note_phases(const ConfigNode& root) {
+    const ConfigNode* section = root.is_map() ? root.find("lr_scheduler") : nullptr;
+    const ConfigNode* phases = section != nullptr && section->is_map() ? section->find("phases") : nullptr;
+    if (phases != nullptr && !phases->is_null()) loaded.reading.origins["lr_scheduler.decay"] = phases->origin;
   }
 
   // Values of the rotation that a layer says inside another key are from there.

@@ -59,6 +59,7 @@ constexpr KeyAlias kAliases[] = {
     {"moe_router_score_function", "model.scoring_func"},
     {"moe_router_topk_scaling_factor", "model.routed_scaling_factor"},
     {"mtp_num_layers", "model.num_nextn_predict_layers"},
+    {"num_mtp_layers", "model.num_nextn_predict_layers"},
     // torchtitan: training.
     {"job.dump_folder", "run.dir"},
     {"training.seed", "run.seed"},
@@ -195,8 +196,8 @@ constexpr KeyAdvice kAdvice[] = {
     {"model.name", "model.preset", "the name of a file in configs/models, such as deepseek_v3"},
     {"training.dtype", "precision.compute", "masters are float32; one of auto, fp32, bf16 and fp8"},
     {"training.mixed_precision_param", "precision.compute", "one of auto, fp32, bf16 and fp8"},
-    {"checkpoint.enable", "checkpoint.interval", "steps between checkpoints; 0: none"},
-    {"checkpoint.enable_checkpoint", "checkpoint.interval", "steps between checkpoints; 0: none"},
+    {"checkpoint.enable", "checkpoint.interval", "steps between checkpoints; 0: only at the end"},
+    {"checkpoint.enable_checkpoint", "checkpoint.interval", "steps between checkpoints; 0: only at the end"},
     {"checkpoint.folder", "run.dir", "checkpoints lie in RUN/checkpoints"},
     {"checkpoint.async_mode", "", "the step goes on while a snapshot is written, always"},
     {"checkpoint.load_step", "", "to start from a checkpoint: tael train --resume PATH"},

@@ -1,3 +1,4 @@
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -35,6 +36,12 @@ int main(int argc, char** argv) {
   // A limit on file sizes and a reader that went away are errors of the write, with a message, not a silent death.
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
+  // Every shard of the data stays open, and the usual 1,024 are few.
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
   std::error_code ignored;
   return tael::run_command_line(argc, argv,
                                 {.environment = [](const char* name) -> const char* { return std::getenv(name); },

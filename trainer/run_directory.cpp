@@ -53,7 +53,8 @@ RunDirectory::Found RunDirectory::look(const std::string& path) {
   if (path_exists(path + "/attempts") || path_exists(path + "/config.yaml")) return Found::run;
   for (const auto& entry : std::filesystem::directory_iterator(path)) {
     const std::string name = entry.path().filename().string();
-    if (name != "log" && name != "submit.sh")
+    // STOP: somebody changed his mind about a job that waits in the queue. lost+found: the root of a file system.
+    if (name != "log" && name != "submit.sh" && name != "STOP" && name != "lost+found")
       fail(Exit::bad_config, "run.dir: {} exists and is no run of tael (it holds {}); give another run.dir", path,
            name);
   }

@@ -33,8 +33,8 @@ std::optional<std::vector<std::string>> read_data_digests(const std::string& run
 
 class RunDirectory {
  public:
-  // What is at the path before a run begins: nothing (or an empty directory, or what `tael submit` put there), or a
-  // run.
+  // What is at the path before a run begins: nothing (or an empty directory, or what `tael submit` put there, or STOP),
+  // or a run.
   enum class Found : uint8_t { nothing, run };
   // Error(bad_config) for anything else that is there; Error(io) where a directory could not be made.
   static Found look(const std::string& path);

@@ -6,6 +6,9 @@
 #include <array>
 #include <cctype>
 #include <charconv>
+#include <optional>
+#include <string_view>
+#include <vector>
 
 #include "base/check.hpp"
 #include "base/field_kinds.hpp"
@@ -75,12 +78,40 @@ SlurmOption read_option(std::string_view word) {
   return {key, value};
 }
 
+// As Slurm writes it, "12:00:00" or "1-12:00:00", as far as it cannot be read in two ways. Seconds.
+std::optional<double> slurm_duration(std::string_view text) {
+  const size_t dash = text.find('-');
+  std::vector<std::string_view> parts;
+  if (dash != std::string_view::npos) parts.push_back(text.substr(0, dash));
+  for (size_t begin = dash == std::string_view::npos ? 0 : dash + 1; begin <= text.size();) {
+    const size_t end = std::min(text.find(':', begin), text.size());
+    parts.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  const bool days = dash != std::string_view::npos;
+  if (parts.size() != (days ? 4 : 3)) return std::nullopt;
+  double seconds = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    int number = 0;
+    const char* end = parts[i].data() + parts[i].size();
+    const auto [at, error] = std::from_chars(parts[i].data(), end, number);
+    const int most = i == 0 ? 1'000'000 : days && i == 1 ? 23 : 59;
+    if (error != std::errc() || at != end || number < 0 || number > most) return std::nullopt;
+    seconds = seconds * (days && i == 1 ? 24 : 60) + number;
+  }
+  return seconds;
+}
+
 double read_time_limit(const std::string& text) {
   double seconds = 0;
   try {
-    Duration{.min = 1}.read(ConfigNode::plain(text), seconds);
+    if (const auto slurm = slurm_duration(text); slurm && *slurm >= 1) {
+      seconds = *slurm;
+    } else {
+      Duration{.min = 1}.read(ConfigNode::plain(text), seconds);
+    }
   } catch (const BadValue& bad) {
-    fail(Exit::bad_config, "time_limit: expected {}, got {}", bad.expected, bad.got);
+    fail(Exit::bad_config, "time_limit: expected {}, or 1-12:00:00, got {}", bad.expected, bad.got);
   }
   constexpr double kLongest = 366.0 * 86400;
   if (seconds > kLongest) fail(Exit::bad_config, "time_limit: {} is longer than a year", text);
@@ -287,7 +318,7 @@ done
 [[ $code == 75 ]] || exit "$code"
 
 # Back into the queue, as the last act: Slurm ends this script at once. A code above 128 is just that.
-again='tael: stopped before its end; go on with: sbatch '{itself}
+again={again}
 if [[ -z ${{SLURM_JOB_ID:-}} ]]; then
   echo "$again" >&2
 else
@@ -297,9 +328,10 @@ else
 fi
 exit 75
 )bash",
-                     fmt::arg("version", s.version), fmt::arg("itself", itself), fmt::arg("sbatch", sbatch_lines(s)),
-                     fmt::arg("directory", shell_quoted(s.directory)), fmt::arg("signal", s.signal_seconds),
-                     fmt::arg("launch", launch(s)));
+                     fmt::arg("version", s.version), fmt::arg("itself", itself),
+                     fmt::arg("again", shell_quoted("tael: stopped before its end; go on with: sbatch " + itself)),
+                     fmt::arg("sbatch", sbatch_lines(s)), fmt::arg("directory", shell_quoted(s.directory)),
+                     fmt::arg("signal", s.signal_seconds), fmt::arg("launch", launch(s)));
 }
 
 }  // namespace tael

@@ -40,6 +40,9 @@ std::string data_line(const Run& run) {
   std::string text = fmt::format("{} training tokens", grouped(train));
   if (valid > 0) text += fmt::format(", {} held out", grouped(valid));
   text += fmt::format(", tokenizer {}", tokenizer.empty() ? "unknown" : tokenizer);
+  // With weights each file has epochs of its own.
+  if (run.sampler->weighted())
+    return text + fmt::format("; weighted, in {}", count_of(run.train_shards.size(), "file"));
   const int64_t epoch = run.sampler->samples_per_epoch();
   return text + fmt::format("; {} samples of {} an epoch", grouped(epoch), run.config.training.seq_length);
 }
@@ -47,9 +50,11 @@ std::string data_line(const Run& run) {
 std::string batch_line(const Run& run) {
   const TrainingOptions& t = run.config.training;
   const std::vector<int64_t> sizes = t.global_batch_size.all();
-  const int64_t first = sizes.front(), last = sizes.back();
-  std::string text =
-      first == last ? fmt::format("{} sequences", first) : fmt::format("{} to {} sequences", first, last);
+  const auto [least, most] = std::ranges::minmax(sizes);
+  const int64_t last = sizes.back();
+  std::string text = least == most                            ? fmt::format("{} sequences", most)
+                     : sizes.front() == most && last == least ? fmt::format("{} down to {} sequences", most, least)
+                                                              : fmt::format("{} to {} sequences", least, most);
   text += fmt::format(" x {} = {} tokens a step", t.seq_length, grouped(last * t.seq_length));
   const int64_t lane = run.division.lane_sequences(last);
   const int64_t micro = std::min(run.division.micro_batch, lane);

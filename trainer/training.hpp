@@ -24,6 +24,7 @@ struct TrainingSetup {
   std::string job;                                   // the scheduler's number of it
   std::string branched_from;                         // the checkpoint that a branch starts from; empty: it is none
   bool in_existing_run = false;                      // the run directory was there
+  bool must_be_new = false;                          // --resume never or PATH: it may not be there
   const volatile std::sig_atomic_t* stop = nullptr;  // a signal asks to stop after the step
   // What a step and a save take, in seconds, before the first was measured; nothing: from FLOPs and the measured peak,
   // and from bytes.
@@ -53,6 +54,7 @@ class Training {
   bool budget_is_used_up();
   double cost_of_the_end() const;
   void take_directory();
+  void require_still_new();
   void choose_beginning(std::vector<FieldDifference>& branch_changes);
   std::optional<RunStatus> earlier_status() const;
   // Fills the arrays from a checkpoint; its damage is returned, the same on all ranks.

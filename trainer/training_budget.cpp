@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "trainer/budget_limit.hpp"
+
 namespace tael {
 
 double Training::spent_before() const { return record_ ? record_->ledger().before().sum() : 0; }
@@ -38,15 +40,8 @@ std::string_view Training::what_is_next() const {
 
 void Training::check_budget_of_a_new_run() {
   if (!budget_.limit()) return;
-  const double needed = spent_now() + cost_of_next_step(run_.from.step, run_.from.tokens) + budget_.save();
-  if (needed <= *budget_.limit()) return;
-  const bool money = run_.config.budget.money.has_value();
-  const double unit = money ? run_.config.cluster.price_per_device_hour->amount / 3600 : 1.0 / 3600;
-  fail(Exit::bad_config,
-       "{}: {:.3g} {} are too little: start-up, one step and a checkpoint are expected to take {:.3g}{}",
-       money ? "budget.money" : "budget.gpu_hours", *budget_.limit() * unit,
-       money ? run_.config.budget.money->currency : std::string("device-hours"), (needed - spent_before()) * unit,
-       spent_before() > 0 ? fmt::format(", earlier attempts took {:.3g}", spent_before() * unit) : "");
+  require_budget(run_.config, spent_before(),
+                 spent_now() - spent_before() + cost_of_next_step(run_.from.step, run_.from.tokens) + budget_.save());
 }
 
 // A run that is there and cannot pay for reading its checkpoint, one more step and a save ends before it begins, and

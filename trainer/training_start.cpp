@@ -7,6 +7,7 @@
 #include "cost/flops.hpp"
 #include "cost/job_time.hpp"
 #include "cost/machine.hpp"
+#include "trainer/budget_limit.hpp"
 #include "trainer/start_facts.hpp"
 
 namespace tael {
@@ -24,12 +25,6 @@ double measured_peak(Run& run) {
   double sum = 0;
   for (const double p : all) sum += p;
   return sum / static_cast<double>(all.size());
-}
-
-std::optional<double> limit_of(const Config& config) {
-  if (config.budget.gpu_hours) return *config.budget.gpu_hours * 3600;
-  if (config.budget.money) return config.budget.money->amount / config.cluster.price_per_device_hour->amount * 3600;
-  return std::nullopt;
 }
 
 // Device-seconds of a token's share of a step, a save and an evaluation, before any of them was measured.
@@ -53,7 +48,7 @@ Training::Training(Run& run, const TrainingSetup& setup, Console* console)
       setup_(setup),
       console_(console),
       store_(run.config.run.dir + "/checkpoints"),
-      budget_(limit_of(run.config), {}) {}
+      budget_(budget_limit(run.config), {}) {}
 
 Exit Training::operator()() {
   run_.allocate();
@@ -63,7 +58,7 @@ Exit Training::operator()() {
   began_ = run_.clock.now() - static_cast<double>(age) * 1e-9;
   run_.clock.begin_earlier(began_);
   peak_ = setup_.peak ? *setup_.peak : measured_peak(run_);
-  budget_ = Budget(limit_of(run_.config), estimates(run_, peak_, setup_));
+  budget_ = Budget(budget_limit(run_.config), estimates(run_, peak_, setup_));
   if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
   std::vector<FieldDifference> changes;
   // Before there is a directory that a damaged source would leave behind.
@@ -106,7 +101,10 @@ void Training::take_directory() {
       if (!setup_.in_existing_run) RunDirectory::forget(run_.config.run.dir);
       throw;
     }
-    if (!setup_.in_existing_run) record_->describe();
+    if (!setup_.in_existing_run) {
+      require_still_new();
+      record_->describe();
+    }
     budget_.learn(record_->ledger().earlier(), run_.comm.size());
     record_->directory().sweep();
     store_.sweep();
@@ -114,6 +112,20 @@ void Training::take_directory() {
     if (!record_->lock_note().empty()) console_->warn(record_->lock_note());
   });
   run_.comm.broadcast(std::as_writable_bytes(std::span(&attempt_, 1)), 0);
+}
+
+// Start-up takes its time, and another start may have begun the run, or ended it, before this one had the lock.
+void Training::require_still_new() {
+  if (record_->attempt() == 1) return;
+  const std::string& directory = run_.config.run.dir;
+  const Error error(
+      setup_.must_be_new ? Exit::bad_config : Exit::locked,
+      setup_.must_be_new
+          ? fmt::format("run.dir: {} was begun by another start meanwhile; give another run.dir", directory)
+          : fmt::format("run.dir: {} was begun by another start meanwhile; start again to go on with it", directory));
+  record_->release(static_cast<int>(error.code()), error.what());
+  record_.reset();  // nothing is booked
+  throw error;
 }
 
 std::optional<AgreedError> Training::load(const std::string& path, std::vector<FieldDifference>& changes) {

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/print.hpp"
 #include "base/rng.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/fma_peak.hpp"
@@ -106,7 +107,7 @@ int run(int argc, char** argv) {
   const Stream stream(pool, isa);
   double peak = 0;
   fma_peak(stream, {.flops_per_second = &peak, .seconds = 0.002, .repeats = 300});
-  fmt::print("{} threads, {}: multiply-add peak {:.1f} GFLOPS\n", threads, name_of(isa), peak * 1e-9);
+  print_to(stdout, "{} threads, {}: multiply-add peak {:.1f} GFLOPS\n", threads, name_of(isa), peak * 1e-9);
   for (const Shape& shape : kShapes)
     for (const bool backward : {false, true})
       benchmark::RegisterBenchmark(

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/print.hpp"
 #include "base/rng.hpp"
 #include "kernels/fma_peak.hpp"
 #include "kernels/gemm.hpp"
@@ -137,7 +138,7 @@ int run(int argc, char** argv) {
   const Stream stream(pool, isa);
   double peak = 0;
   fma_peak(stream, {.flops_per_second = &peak, .seconds = 0.002, .repeats = 300});
-  fmt::print("{} threads, {}: multiply-add peak {:.1f} GFLOPS\n", threads, name_of(isa), peak * 1e-9);
+  print_to(stdout, "{} threads, {}: multiply-add peak {:.1f} GFLOPS\n", threads, name_of(isa), peak * 1e-9);
   for (const Shape& shape : kShapes)
     for (Kind kind : {Kind::forward, Kind::input_grad, Kind::weight_grad}) {
       const std::string name = fmt::format("{}/{}", shape.name, kKindNames[static_cast<int>(kind)]);

@@ -13,6 +13,7 @@
 #include <tuple>
 #include <vector>
 
+#include "base/print.hpp"
 #include "base/rng.hpp"
 #include "kernels/adamw_update.hpp"
 #include "kernels/cross_entropy.hpp"
@@ -277,7 +278,7 @@ int run(int argc, char** argv) {
   }
   ThreadPool pool(threads);
   const Stream stream(pool, isa);
-  fmt::print("{} threads, {}\n", threads, name_of(isa));
+  print_to(stdout, "{} threads, {}\n", threads, name_of(isa));
   std::vector<Case> cases;
   add_norm_and_elementwise(cases);
   add_vocabulary(cases);

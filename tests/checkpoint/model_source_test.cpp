@@ -195,7 +195,7 @@ TEST(WeightsCheckpoint, ThereAndBackGivesTheSameBytesInEveryTensor) {
     copy_model(*source.files, make_param_table(read_hf_shape(*source.files)), scratch.at("back"), {});
     const HfDirectory back = HfDirectory::open(scratch.at("back"));
     EXPECT_EQ(back.config_text(), golden.config_text());
-    const Comparison comparison = compare_weights(golden, back);
+    const CheckpointComparison comparison = compare_weights(golden, back);
     EXPECT_TRUE(comparison.equal());
     EXPECT_EQ(comparison.tensors, static_cast<int64_t>(golden.weights().size()));
   }
@@ -239,12 +239,12 @@ TEST(Compare, SaysWhatDiffersAndByHowMuch) {
   const std::string a = Training(scratch.at("a")).save(10, 1.0f), b = Training(scratch.at("b")).save(10, 1.0f, 3),
                     c = Training(scratch.at("c")).save(11, 1.25f);
   const Checkpoint x = Checkpoint::open(a), y = Checkpoint::open(b), z = Checkpoint::open(c);
-  Comparison same = compare(x, y);  // on another number of ranks
+  CheckpointComparison same = compare(x, y);  // on another number of ranks
   EXPECT_TRUE(same.equal());
   EXPECT_EQ(same.tensors, static_cast<int64_t>(x.tensors().size()) - 1);
   EXPECT_TRUE(same.beside.empty());
 
-  const Comparison other = compare(x, z);
+  const CheckpointComparison other = compare(x, z);
   EXPECT_FALSE(other.equal());
   EXPECT_EQ(other.state, std::vector<std::string>{"step: 10 | 11"});
   const size_t moments = make_param_table(tiny_shape()).params.size() * 2;
@@ -269,7 +269,7 @@ TEST(Compare, FormatsShapesAndWhatIsMissing) {
     if (tensor.name == "model.layers.0.input_layernorm.weight") std::memcpy(out, &nan, sizeof nan);
   });
   const HfDirectory a = HfDirectory::open(scratch.at("narrow")), b = HfDirectory::open(scratch.at("changed"));
-  const Comparison comparison = compare_weights(a, b);
+  const CheckpointComparison comparison = compare_weights(a, b);
   const auto find = [&](const std::string& name) {
     for (const TensorDifference& d : comparison.differences)
       if (d.tensor == "tensor \"" + name + "\"") return d;

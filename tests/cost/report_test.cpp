@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "base/json.hpp"
 #include "base/json_lines.hpp"
@@ -67,7 +68,7 @@ void write_run(const ScratchDirectory& run) {
           line(2, 5, "eval", R"("valid/loss":3.25,"valid/ppl":25.79,"valid/bits_per_byte":4.7)"));
   run.write("experts.jsonl", R"({"t":"","attempt":1,"step":3,"tokens":3000,"layers":[1,2],"counts":[[9,0],[5,4]]})"
                              "\n"
-                             R"({"t":"","attempt":2,"step":3,"tokens":3000,"layers":[1,2],"counts":[[3,1],[2,2]]})"
+                             R"({"t":"","attempt":2,"step":5,"tokens":5000,"layers":[1,2],"counts":[[3,1],[2,2]]})"
                              "\n");
   run.write("env.json",
             R"({"version":"0.1.0","build_type":"Release","commit":"abc","cpu":"a <cpu>","cpu_isa":"avx2","ranks":2,)"
@@ -152,7 +153,7 @@ TEST(Report, KeepsTheHistoryThatStands) {
   EXPECT_EQ(r.mfu, 0.5);
   EXPECT_EQ(r.model_flops, 5 * 0.1e12 * 2 * 10);  // steps x FLOP/s of a rank x ranks x seconds
   EXPECT_NEAR(r.tokens_per_device_hour, 5000 * 3600 / 154.0, 1e-6);
-  ASSERT_EQ(r.history.expert_loads.size(), 1u);
+  ASSERT_EQ(r.history.expert_loads.size(), 1u);  // that of attempt 1 is of a step that attempt 2 did again
   EXPECT_EQ(r.history.expert_loads[0].attempt, 2);
   EXPECT_EQ(r.first_step_predicted, 30);
   EXPECT_FALSE(r.forecast) << "five steps are too few";
@@ -279,6 +280,19 @@ TEST(Report, APageStaysUnderAMegabyteForTheLargestRun) {
   EXPECT_GT(page.size(), 100'000u);
 }
 
+// A free machine with a budget of money, and numbers that no integer holds.
+TEST(Report, OfCostsWithoutBounds) {
+  ScratchDirectory run;
+  write_run(run);
+  ReportFacts f = facts(run.path());
+  f.price_per_device_hour = Money{"usd", 1e25};
+  f.budget_device_hours = std::numeric_limits<double>::infinity();
+  const Report r = make_report(read_run_history(run.path()), f);
+  EXPECT_NE(report_page(r).find("of inf"), std::string::npos);
+  EXPECT_NE(report_markdown(r).find("e+"), std::string::npos);
+  JsonDocument::parse(report_json(r), "json");
+}
+
 TEST(Report, OfARunThatDidNothingYet) {
   ScratchDirectory run;
   run.write("ledger.jsonl", "");
@@ -353,7 +367,39 @@ TEST(Comparison, SaysWhereACurveDoesNotReach) {
   EXPECT_EQ(c.same_cost, 2);
   EXPECT_FALSE(c.rows[0].loss_at_cost) << "its first point costs more";
   EXPECT_EQ(c.same_loss, 5);
-  EXPECT_EQ(c.rows[0].cost_of_loss, 5);
+  EXPECT_FALSE(c.rows[0].cost_of_loss) << "its first point is better, and when it was at 5 is not known";
+  EXPECT_EQ(c.rows[1].cost_of_loss, 2);
+  // From its first point on it is known.
+  EXPECT_EQ(
+      compare({run_of("a", 0, {{5, 100, 5.0}}), run_of("b", 0, {{1, 10, 6.0}, {2, 100, 5.0}})}).rows[0].cost_of_loss,
+      5);
+}
+
+// The same training, evaluated early and often, and late.
+TEST(Comparison, GoesByTrainingLossWhereEvaluationsComeTooLate) {
+  Report often = run_of("often", 0, {{1, 100, 4.0}, {2, 200, 3.0}}), late = run_of("late", 0, {{4, 400, 1.5}});
+  for (Report* r : {&often, &late}) {
+    r->history.steps.clear();
+    for (int64_t step = 1; step <= (r == &often ? 2 : 4); ++step)
+      r->history.steps.push_back({.step = step,
+                                  .tokens = 100 * step,
+                                  .loss = 5.0 - static_cast<double>(step),
+                                  .mfu = {},
+                                  .max_violation = {},
+                                  .device_hours = static_cast<double>(step)});
+  }
+  const Comparison c = compare({often, late});
+  EXPECT_FALSE(c.validation);
+  EXPECT_EQ(c.same_cost, 2);
+  EXPECT_EQ(c.same_loss, 3);
+  for (const Comparison::Row& row : c.rows) {
+    EXPECT_EQ(row.loss_at_cost, 3);
+    EXPECT_EQ(row.tokens_at_cost, 200);
+    EXPECT_EQ(row.cost_of_loss, 2);
+  }
+  ASSERT_EQ(c.warnings.size(), 1u);
+  EXPECT_TRUE(c.warnings[0].starts_with("a run was evaluated too late for the cost or the loss of another"))
+      << c.warnings[0];
 }
 
 TEST(Comparison, WarnsOfWhatCannotBeCompared) {
@@ -362,6 +408,8 @@ TEST(Comparison, WarnsOfWhatCannotBeCompared) {
   b.history.cpu = "other";
   b.facts.tokenizer = "other";
   EXPECT_EQ(compare({a, b}).warnings.size(), 3u);
+  a.facts.settings.push_back({"training.seq_length", "64"});
+  EXPECT_EQ(compare({a, b}).warnings.size(), 4u);
   b.history.evals.clear();
   const Comparison c = compare({a, b});
   EXPECT_FALSE(c.validation);

@@ -1,7 +1,6 @@
 #include "data/order1.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <string>
@@ -10,6 +9,7 @@
 
 #include "base/file.hpp"
 #include "base/rng.hpp"
+#include "tests/harness/scratch_directory.hpp"
 
 namespace tael {
 namespace {
@@ -27,7 +27,7 @@ std::vector<int32_t> stream(std::initializer_list<std::string_view> documents) {
 }
 
 TokenShard shard(const char* name, const std::vector<int32_t>& tokens, ShardFormat format) {
-  const std::string path = testing::TempDir() + "tael_order1_" + std::to_string(getpid()) + name + ".h5";
+  const std::string path = testing::process_scratch().at(std::string(name) + ".h5");
   TokenShardWriter writer(path, std::move(format));
   writer.begin_document();
   writer.append(tokens);

@@ -44,6 +44,12 @@ class ScratchDirectory {
   std::string path_;
 };
 
+// One for all tests of the process, gone when it ends.
+inline const ScratchDirectory& process_scratch() {
+  static const ScratchDirectory directory;
+  return directory;
+}
+
 // Files and directories that a directory holds.
 inline int64_t count_entries(const std::string& directory) {
   return std::distance(std::filesystem::directory_iterator(directory), std::filesystem::directory_iterator());

@@ -20,7 +20,7 @@ std::vector<double> softmax(const std::vector<float>& logits, double temperature
 }
 
 std::vector<int64_t> drawn(const std::vector<float>& logits, const SamplingRule& rule) {
-  Sampler sampler(rule, static_cast<int64_t>(logits.size()));
+  TokenSampler sampler(rule, static_cast<int64_t>(logits.size()));
   std::vector<int64_t> counts(logits.size());
   for (int64_t i = 0; i < kDraws; ++i)
     ++counts[static_cast<size_t>(sampler.choose(vec(logits.data(), static_cast<int64_t>(logits.size())), i))];
@@ -73,7 +73,7 @@ TEST(Sampling, EqualProbabilitiesKeepTheSmallerNumbers) {
 }
 
 TEST(Sampling, GreedyTakesTheFirstOfTheLargest) {
-  Sampler sampler({.temperature = 0}, 7);
+  TokenSampler sampler({.temperature = 0}, 7);
   EXPECT_EQ(sampler.choose(vec(kLogits.data(), 7), 0), 2);
   const std::vector<float> one = {-5.0f};
   EXPECT_EQ(sampler.choose(vec(one.data(), 1), 9), 0);
@@ -81,7 +81,7 @@ TEST(Sampling, GreedyTakesTheFirstOfTheLargest) {
 
 TEST(Sampling, ANumberIsAFunctionOfSeedAndPosition) {
   const auto text = [](uint64_t seed, int64_t first) {
-    Sampler sampler({.temperature = 2.0, .seed = seed}, 7);
+    TokenSampler sampler({.temperature = 2.0, .seed = seed}, 7);
     std::vector<int32_t> tokens;
     for (int64_t i = first; i < 40; ++i) tokens.push_back(sampler.choose(vec(kLogits.data(), 7), i));
     return tokens;
@@ -95,17 +95,17 @@ TEST(Sampling, ANumberIsAFunctionOfSeedAndPosition) {
 TEST(Sampling, ExtremesChooseATokenThatHasAChance) {
   const std::vector<float> spread = {-3e38f, 3e38f, 0.0f};
   for (const double temperature : {1e-300, 1.0, 1e300}) {
-    Sampler sampler({.temperature = temperature, .top_p = 0.5}, 3);
+    TokenSampler sampler({.temperature = temperature, .top_p = 0.5}, 3);
     for (int64_t i = 0; i < 100; ++i) EXPECT_GE(sampler.choose(vec(spread.data(), 3), i), 0);
   }
-  Sampler cold({.temperature = 1e-3}, 3);
+  TokenSampler cold({.temperature = 1e-3}, 3);
   for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(cold.choose(vec(spread.data(), 3), i), 1);
 }
 
 TEST(Sampling, WhatIsNotFiniteIsSaid) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     const std::vector<float> logits = {1.0f, bad};
-    Sampler sampler({}, 2);
+    TokenSampler sampler({}, 2);
     EXPECT_EQ(sampler.choose(vec(logits.data(), 2), 0), -1);
   }
 }

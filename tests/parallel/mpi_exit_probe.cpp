@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "base/print.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/comm.hpp"
 
@@ -13,7 +14,7 @@ int main(int argc, char** argv) {
   const std::string_view way = argv[1];
   const int failing = std::atoi(argv[2]);
   const auto code = static_cast<tael::Exit>(std::atoi(argv[3]));
-  const auto report = [](std::string_view line) { fmt::print(stderr, "probe: {}\n", line); };
+  const auto report = [](std::string_view line) { tael::print_to(stderr, "probe: {}\n", line); };
   auto comm = tael::make_comm(tael::CommKind::mpi);
   const auto break_here = [&] {
     if (failing == -1 || comm->rank() == failing) tael::fail(code, "broken on purpose");

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include "base/print.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/comm.hpp"
 #include "tests/parallel/comm_checks.hpp"
@@ -23,8 +24,8 @@ int main(int argc, char** argv) {
         tael::agree_equal(*comm, "the digest", digest, tael::Exit::internal);
         int64_t failed = testing::Test::HasFailure() ? 1 : 0;
         comm->all_reduce(std::span(&failed, 1), tael::ReduceOp::max);
-        if (comm->rank() == 0 && failed == 0) fmt::print("canonical sums digest {:016x}\n", digest);
+        if (comm->rank() == 0 && failed == 0) tael::print_to(stdout, "canonical sums digest {:016x}\n", digest);
         return static_cast<int>(failed);
       },
-      [](std::string_view line) { fmt::print(stderr, "{}\n", line); });
+      [](std::string_view line) { tael::print_to(stderr, "{}\n", line); });
 }

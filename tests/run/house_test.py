@@ -132,6 +132,18 @@ class House(unittest.TestCase):
             self.refused("machine-paths", {"model/net.cpp": f'auto p = "{path}";\n'}, "names '")
         self.assertEqual(self.check({"README.md": "network/home/x frame/work/y\n"}, "--only", "machine-paths")[0], 0)
 
+    def test_types(self):
+        again = "// Again.\n#pragma once\n\nnamespace tael {\n\n%s\n\n}  // namespace tael\n"
+        for one in ("struct Pair {\n  int a;\n};", "class Pair final : public X {\n};", "enum class Pair { a, b };",
+                    "struct alignas(64) Pair {\n};"):
+            self.refused("types", {"base/a.hpp": again % one, "model/b.cpp": again % "struct Pair {\n};"},
+                         "model/b.cpp:6: types: tael::Pair is also in base/a.hpp:6")
+        for other in ("struct Pair;", "namespace {\nstruct Pair {\n};\n}  // namespace", "struct Pair::Impl {\n};",
+                      "namespace other {\nstruct Pair {\n};\n}  // namespace other", "struct Pair<int> {\n};",
+                      "// struct Pair {"):
+            files = {"base/a.hpp": again % "struct Pair {\n};", "model/b.cpp": again % other}
+            self.assertEqual(self.check(files, "--only", "types")[0], 0, other)
+
     def test_state(self):
         for text in ("static int counter = 0;", "int counter = 0;", "std::vector<int> cache;", "thread_local int depth = 0;",
                      "inline std::atomic<int> n{0};", "int f() {\n  static std::mutex lock;\n}", "double table[4];",

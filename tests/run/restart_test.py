@@ -194,6 +194,52 @@ class Restart(ProgramTest):
             self.assertEqual(self.loss(run.path), loss)
             self.assertEqual((run.path / "ledger.jsonl").read_bytes(), ledger)  # nor does it cost anything
 
+    def frozen(self, words, directory):
+        """A start that is stopped behind its last look at the directory and before it takes it."""
+        for _ in range(20):
+            child = self.start(*words)
+            while not child.stderr.readline().startswith("memory"):
+                self.assertIsNone(child.poll())
+            child.send_signal(signal.SIGSTOP)
+            if not directory.exists():
+                return child
+            child.kill()
+            self.finish(child)
+            shutil.rmtree(directory)
+        self.fail("no start was caught in time")
+
+    def test_a_start_that_another_one_overtakes_changes_nothing(self):
+        run = self.train(changes=["lr_scheduler.decay=constant"])
+        checkpoint = sorted((run.path / "checkpoints").glob("step-*"))[-1]
+        for resume, code in (("auto", 77), ("never", 78), (checkpoint, 78)):
+            directory, words = self.train_words(["optimizer.lr=0.5", "lr_scheduler.decay=constant", "training.train_steps=9"])
+            late = self.frozen([*words, "--resume", resume], directory)
+            _, words = self.train_words(directory=directory)
+            self.assertEqual(self.command(*words).code, 0)
+            before, loss = self.texts(directory), self.loss(directory)
+            ledger = (directory / "ledger.jsonl").read_bytes()
+            late.send_signal(signal.SIGCONT)
+            done = self.finish(late)
+            self.assertEqual(done.code, code, str(done))
+            self.assertEqual(len(done.messages()), 1, str(done))
+            self.assertIn("was begun by another start meanwhile", done.messages()[0])
+            self.assertEqual(self.texts(directory), before)
+            self.assertEqual(self.loss(directory), loss)
+            self.assertEqual((directory / "ledger.jsonl").read_bytes(), ledger)
+
+    def test_a_stop_before_the_first_start(self):
+        whole = self.train()
+        for ranks in (None, 2):
+            directory, words = self.train_words()
+            directory.mkdir()
+            (directory / "STOP").touch()  # as somebody does whose job still waits in the queue
+            done = self.command(*words, ranks=ranks)
+            self.assertEqual(done.code, 75, str(done))
+            self.assertFalse((directory / "STOP").exists())
+            done = self.command(*words, ranks=ranks)
+            self.assertEqual(done.code, 0, str(done))
+            self.assertEqual(Run(directory, None).weights(), whole.weights())
+
     def test_what_a_start_would_refuse_is_refused_before_it(self):
         run = self.train()
         before = self.texts(run.path)

@@ -210,6 +210,20 @@ class RunDirectory(ProgramTest):
             if content is None:
                 (self.folder / "train.h5").write_bytes(kept)
 
+    def test_numbers_beside_text_are_evaluated_without_a_yardstick(self):
+        (self.folder / "numbers.bin").write_bytes(struct.pack("<300H", *(i * i % 251 for i in range(300))))
+        done = self.command("data", "import", "nanogpt", "--out", "numbers.h5", "--vocab-size", "251", "numbers.bin")
+        self.assertEqual(done.code, 0, str(done))
+        run = self.train(changes=["training.train_steps=1", "data.valid=[valid.h5, numbers.h5]"])
+        for order in (("valid.h5", "numbers.h5"), ("numbers.h5", "valid.h5")):
+            done = self.command("eval", run.path, "--data", *order, "--json")
+            self.assertEqual(done.code, 0, str(done))
+            self.assertNotIn("order1_bits_per_byte", json.loads(done.out))
+            self.assertAlmostEqual(json.loads(done.out)["loss"], run.metrics("eval")[-1]["valid/loss"], delta=1e-6)
+        # They do not say where a document ends, in training as in eval.
+        self.refuse(65, r"numbers\.h5: it does not say which token ends a document, so document_mask cannot be used",
+                    changes=["data.document_mask=true", "data.valid=[numbers.h5]"])
+
     def test_eval_says_what_the_run_said(self):
         run, last = self.run_, self.run_.metrics("eval")[-1]
         result = self.evaluate(run.path)

@@ -353,6 +353,13 @@ class Disk(ProgramTest):
                 done = self.command("eval", run.path, "--data", "valid.h5", stdout=full, ranks=ranks)
             if ranks is None:
                 self.check(done, r"standard output: cannot write: No space left on device")
+        # More than a stream keeps back.
+        other = self.train(changes=["optimizer.lr=0.5"])
+        for words in (("checkpoint", "inspect", run.path, "--tensors"), ("checkpoint", "inspect", run.path, "--json"),
+                      ("checkpoint", "diff", run.path, other.path)):
+            with open("/dev/full", "w") as full:
+                done = self.command(*words, stdout=full)
+            self.check(done, r"standard output: cannot write: No space left on device")
 
 
 if __name__ == "__main__":

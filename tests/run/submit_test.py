@@ -164,6 +164,8 @@ class Refusals(SubmitTest):
         for code, pattern, *changes in (
                 (78, r"time_limit: 12 s is too short: start-up .* one step .* a save .* the whole run", "time_limit=12s"),
                 (78, r"time_limit: expected a duration", "time_limit=soon"),
+                (78, r"budget\.gpu_hours: 0\.001 device-hours are too little: start-up, one step and a checkpoint are expected",
+                 "budget.gpu_hours=0.001"),
                 (78, r"does not fit: 2 ranks on a host need \d+ MiB, 64 MiB are there", "slurm.mem=64M", *TWO_BY_TWO),
                 (78, r"does not fit", "training.micro_batch_size=16384", "training.global_batch_size=65536",
                  "training.seq_length=4096", "parallelism.reduction=fast"),

@@ -277,6 +277,7 @@ TEST(Config, ThePhasesHaveThreeSpellings) {
   EXPECT_EQ(a.config.lr_scheduler.decay.phases[1].shape, LrShape::cosine);
   EXPECT_EQ(a.config.lr_scheduler.decay.phases[1].lr, 1e-4);
   check_config(c);
+  for (const LoadedConfig& said : {a, b, c}) EXPECT_EQ(said.reading.origin("lr_scheduler.decay").str(), "command line");
   const LoadedConfig d = load(kReference, {fmt::format("lr_scheduler.phases={}", list), "lr_scheduler.decay=constant"});
   EXPECT_TRUE(d.config.lr_scheduler.decay.phases.empty());
 }
@@ -367,6 +368,31 @@ TEST(Config, AReleasedConfigJsonIsPastedUnchanged) {
   const ModelFields alone = read_model_json(kReleasedJson, "config.json", reading);
   EXPECT_EQ(alone.shape.q_lora_rank, 32);
   EXPECT_EQ(reading.ignored.size(), 9u);
+}
+
+// transformers 5 and torchtitan say num_mtp_layers.
+TEST(Config, TheOtherNameOfTheMtpDepthIsAnAlias) {
+  const ScratchDirectory dir;
+  const std::string file = write(dir, "run.yaml", "model: {preset: deepseek_v3_tiny, num_mtp_layers: 2}");
+  const LoadedConfig loaded = load_config(file, {}, kSearch);
+  EXPECT_EQ(loaded.config.model.shape.num_nextn_predict_layers, 2);
+  EXPECT_EQ(loaded.reading.origin("model.num_nextn_predict_layers").str(), file + ":1:51");
+  EXPECT_EQ(loaded.reading.aliases,
+            (std::vector<std::string>{"model.num_mtp_layers is read as model.num_nextn_predict_layers"}));
+  EXPECT_EQ(load_config(file, {"model.num_mtp_layers=0"}, kSearch).config.model.shape.num_nextn_predict_layers, 0);
+
+  const auto depth = [](const std::string& said) {
+    Reading reading;
+    return read_model_json("{" + said + std::string(kReleasedJson).substr(1), "config.json", reading)
+        .shape.num_nextn_predict_layers;
+  };
+  EXPECT_EQ(depth(R"("num_mtp_layers": 1,)"), 1);  // beside the same under its own name
+  EXPECT_EQ(refusal([&] { depth(R"("num_mtp_layers": 2,)"); }),
+            "78: config.json:1:20: num_mtp_layers: 2 differs from num_nextn_predict_layers 1");
+  std::string renamed(kReleasedJson);
+  renamed.replace(renamed.find("num_nextn_predict_layers"), 24, "num_mtp_layers");
+  Reading reading;
+  EXPECT_EQ(read_model_json(renamed, "config.json", reading).shape.num_nextn_predict_layers, 1);
 }
 
 TEST(Config, EveryGoldenConfigJsonIsPastedUnchanged) {

@@ -1,13 +1,13 @@
 #include "trainer/console.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <limits>
 #include <string>
 
 #include "base/file.hpp"
+#include "tests/harness/scratch_directory.hpp"
 
 namespace tael {
 namespace {
@@ -117,7 +117,7 @@ TEST(Console, ColourOnlyWhereItIsWanted) {
 // Everything printed by `use` on a console with these options.
 template <class Use>
 std::string printed(ConsoleOptions options, const Use& use) {
-  const std::string path = testing::TempDir() + "tael_console_" + std::to_string(getpid()) + ".txt";
+  const std::string path = testing::process_scratch().at("console.txt");
   options.out = std::fopen(path.c_str(), "w");
   Console console(options);
   use(console);

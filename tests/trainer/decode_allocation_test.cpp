@@ -22,7 +22,7 @@ TEST(DecodeAllocation, NothingAfterTheFirstToken) {
   init_params(stream, table, 3, params.data(), biases.data());
   Decoder decoder(memory, table, exchange, 600);
   const Mat<float> logits = memory.mat<float>(1, shape.vocab_size);
-  Sampler sampler({.top_p = 0.9}, shape.vocab_size);
+  TokenSampler sampler({.top_p = 0.9}, shape.vocab_size);
   Context context{stream, scratch};
   int64_t before = 0;
   int32_t token = 1;

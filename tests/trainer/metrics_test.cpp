@@ -1,7 +1,6 @@
 #include "trainer/metrics.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <limits>
@@ -9,6 +8,7 @@
 #include <string>
 
 #include "base/json.hpp"
+#include "tests/harness/scratch_directory.hpp"
 
 namespace tael {
 namespace {
@@ -17,7 +17,7 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
 std::string place(const char* name) {
-  const std::string path = testing::TempDir() + "tael_metrics_" + std::to_string(getpid()) + name;
+  const std::string path = testing::process_scratch().at(name);
   remove_tree(path);
   return path;
 }

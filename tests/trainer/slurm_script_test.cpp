@@ -46,7 +46,14 @@ TEST(SlurmRequest, IsTakenOutOfTheWords) {
 
 TEST(SlurmRequest, RefusesWhatIsNoOption) {
   EXPECT_EQ(refusal("time_limit=20"),
-            "time_limit: expected a duration such as 600s, 10 min or 20h, at least 1s, got 20");
+            "time_limit: expected a duration such as 600s, 10 min or 20h, at least 1s, or 1-12:00:00, got 20");
+  for (const auto& [text, seconds] :
+       {std::pair{"12:00:00", 43200.0}, {"100:30:05", 361805.0}, {"1-12:00:00", 129600.0}}) {
+    Words words = {std::string("time_limit=") + text};
+    EXPECT_EQ(take_slurm_request(words).time_limit_seconds, seconds) << text;
+  }
+  for (const char* text : {"30:00", "1-12", "1:2:3:4", "0:00:00", "1:60:00", "1-24:00:00", "-1:00:00", "1:00:00 "})
+    EXPECT_NE(refusal(std::string("time_limit=") + text).find("expected a duration"), std::string::npos) << text;
   EXPECT_EQ(refusal("time_limit=9000d"), "time_limit: 9000d is longer than a year");
   for (const std::string& key : Words{"Partition", "", "-p", "par tition", "a\nb", "p;", "mem-", std::string(41, 'a')})
     EXPECT_TRUE(has(refusal("slurm." + key + "=x"), "expected the name of an sbatch option")) << key;

@@ -10,12 +10,13 @@
 #include <vector>
 
 #include "base/file.hpp"
+#include "tests/harness/scratch_directory.hpp"
 
 namespace tael {
 namespace {
 
 std::string directory(const char* name) {
-  const std::string path = testing::TempDir() + "tael_tensorboard_" + name;
+  const std::string path = testing::process_scratch().at(name);
   remove_tree(path);
   make_directories(path);
   return path;
@@ -55,7 +56,7 @@ TEST(Tensorboard, MaskedChecksumOfTheKnownVector) { EXPECT_EQ(masked_crc32c("123
 
 TEST(Tensorboard, FileNameHasTheUsualForm) {
   Tensorboard file({.directory = directory("name"), .host = "node 1/a.b", .process = 42, .wall_time = 1732435200.75});
-  EXPECT_EQ(file.path(), testing::TempDir() + "tael_tensorboard_name/events.out.tfevents.1732435200.node_1_a.b.42.1");
+  EXPECT_EQ(file.path(), testing::process_scratch().at("name") + "/events.out.tfevents.1732435200.node_1_a.b.42.1");
 }
 
 // Payloads written down by hand from event.proto and summary.proto.
@@ -115,7 +116,7 @@ TEST(Tensorboard, EveryScalarArrivesInOrder) {
 
 TEST(Tensorboard, AMissingDirectoryIsAnError) {
   try {
-    Tensorboard file({.directory = testing::TempDir() + "tael_tensorboard_gone/x"});
+    Tensorboard file({.directory = testing::process_scratch().at("gone/x")});
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Exit::io);

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/json.hpp"
+#include "base/print.hpp"
 #include "checkpoint/compare.hpp"
 #include "checkpoint/hf_copy.hpp"
 #include "checkpoint/hf_import.hpp"
@@ -160,8 +161,8 @@ int run_checkpoint_export_hf(const ExportHfOptions& options, std::FILE* out) {
   const HfContent content = plan_model_copy(*source.files, table, options.dtype);
   const uint64_t bytes = check_hf_target(options.out, content);
   if (!options.dry_run) copy_model(*source.files, table, options.out, options.dtype);
-  fmt::print(out, "{} {}: {}, {}\n", options.dry_run ? "would write" : "wrote", options.out,
-             count_of(static_cast<int64_t>(content.tensors.size()), "tensor"), size_text(bytes));
+  print_to(out, "{} {}: {}, {}\n", options.dry_run ? "would write" : "wrote", options.out,
+           count_of(static_cast<int64_t>(content.tensors.size()), "tensor"), size_text(bytes));
   return static_cast<int>(Exit::done);
 }
 
@@ -171,14 +172,14 @@ int run_checkpoint_import_hf(const ImportHfOptions& options, std::FILE* out) {
   const std::vector<Box> boxes = plan_weights_checkpoint(directory);
   const uint64_t bytes = check_checkpoint_target(options.out, boxes);
   if (!options.dry_run) write_weights_checkpoint(directory, options.out, build_line());
-  fmt::print(out, "{} {}: {}, {}\n", options.dry_run ? "would write" : "wrote", options.out,
-             count_of(static_cast<int64_t>(directory.weights().size()), "tensor"), size_text(bytes));
+  print_to(out, "{} {}: {}, {}\n", options.dry_run ? "would write" : "wrote", options.out,
+           count_of(static_cast<int64_t>(directory.weights().size()), "tensor"), size_text(bytes));
   return static_cast<int>(Exit::done);
 }
 
 int run_checkpoint_inspect(const InspectOptions& options, std::FILE* out) {
   const Checkpoint checkpoint = Checkpoint::open(find_checkpoint(options.checkpoint));
-  fmt::print(out, "{}", options.json ? inspect_json(checkpoint) : inspect_text(checkpoint, options.tensors));
+  print_to(out, "{}", options.json ? inspect_json(checkpoint) : inspect_text(checkpoint, options.tensors));
   return static_cast<int>(Exit::done);
 }
 
@@ -194,12 +195,12 @@ int run_checkpoint_verify(const std::string& path, std::FILE* out) {
     try {
       const Checkpoint checkpoint = Checkpoint::open(each);
       checkpoint.verify();
-      fmt::print(out, "{}: every byte as it was written: {}, {} in {}\n", each,
-                 count_of(static_cast<int64_t>(checkpoint.tensors().size()), "tensor"), size_text(checkpoint.bytes()),
-                 count_of(static_cast<int64_t>(checkpoint.manifest().files.size()), "file"));
+      print_to(out, "{}: every byte as it was written: {}, {} in {}\n", each,
+               count_of(static_cast<int64_t>(checkpoint.tensors().size()), "tensor"), size_text(checkpoint.bytes()),
+               count_of(static_cast<int64_t>(checkpoint.manifest().files.size()), "file"));
     } catch (const Error& error) {
       if (error.code() != Exit::bad_data) throw;
-      if (paths.size() > 1) fmt::print(out, "{}: damaged\n", each);
+      if (paths.size() > 1) print_to(out, "{}: damaged\n", each);
       if (!first) first = error;
     }
     std::fflush(out);  // each may take minutes
@@ -211,7 +212,7 @@ int run_checkpoint_verify(const std::string& path, std::FILE* out) {
 int run_checkpoint_diff(const std::string& a, const std::string& b, std::FILE* out) {
   Compared x = open_compared(a), y = open_compared(b);
   const bool both = x.checkpoint != nullptr && y.checkpoint != nullptr;
-  Comparison result;
+  CheckpointComparison result;
   if (both) {
     result = compare(*x.checkpoint, *y.checkpoint);
   } else {
@@ -226,12 +227,12 @@ int run_checkpoint_diff(const std::string& a, const std::string& b, std::FILE* o
     }
     result = compare_weights(*x.files, *y.files, copies);
   }
-  for (const TensorDifference& difference : result.differences) fmt::print(out, "{}\n", in_words(difference));
-  for (const std::string& line : result.state) fmt::print(out, "{}\n", line);
-  for (const std::string& line : result.beside) fmt::print(out, "{} (does not count)\n", line);
+  for (const TensorDifference& difference : result.differences) print_to(out, "{}\n", in_words(difference));
+  for (const std::string& line : result.state) print_to(out, "{}\n", line);
+  for (const std::string& line : result.beside) print_to(out, "{} (does not count)\n", line);
   const auto differing = static_cast<int64_t>(result.differences.size());
-  fmt::print(out, "{}: {} equal bit for bit, {} not{}\n", result.equal() ? "equal" : "different",
-             count_of(result.tensors, "tensor"), grouped(differing), both ? "" : "; weights alone were compared");
+  print_to(out, "{}: {} equal bit for bit, {} not{}\n", result.equal() ? "equal" : "different",
+           count_of(result.tensors, "tensor"), grouped(differing), both ? "" : "; weights alone were compared");
   return result.equal() ? 0 : 1;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "base/print.hpp"
 #include "model/param_table.hpp"
 #include "parallel/comm.hpp"
 #include "trainer/assemble.hpp"
@@ -64,12 +65,6 @@ const ConfigNode& value_of(const std::vector<WrittenField>& fields, std::string_
   return std::find_if(fields.begin(), fields.end(), [&](const WrittenField& f) { return f.path == path; })->value;
 }
 
-void write_out(const std::string& text, std::FILE* out) {
-  if (std::fwrite(text.data(), 1, text.size(), out) != text.size() || std::fflush(out) != 0) {
-    fail(Exit::io, "the output could not be written");
-  }
-}
-
 // What load_config takes: a run directory is its config.yaml, a bare name may be that of a preset.
 std::string config_of(const std::string& argument, const ConfigSearch& search) {
   if (is_directory(argument)) {
@@ -117,7 +112,7 @@ std::string config_show(const ConfigShowOptions& options) {
 }
 
 int run_config_show(const ConfigShowOptions& options, std::FILE* out) {
-  write_out(config_show(options), out);
+  print_to(out, "{}", config_show(options));
   return static_cast<int>(Exit::done);
 }
 
@@ -178,7 +173,7 @@ int run_config_diff(const ConfigDiffOptions& options, std::FILE* out) {
       json.field("b_origin", second.reading.origin(d.path).str()).end_object();
     }
     json.end_array().end_object();
-    write_out(json.text() + "\n", out);
+    print_to(out, "{}\n", json.text());
     return code;
   }
   std::string text;
@@ -193,7 +188,7 @@ int run_config_diff(const ConfigDiffOptions& options, std::FILE* out) {
   }
   text += fmt::format("{} of {} keys differ{}\n", found.empty() ? "none" : std::to_string(found.size()), compared,
                       models ? " (models alone compared)" : "");
-  write_out(text, out);
+  print_to(out, "{}", text);
   return code;
 }
 
@@ -284,7 +279,7 @@ Verb check_verb() {
                        {.range = {{1, kMostRanks}}}}},
           .work = work,
           .examples =
-              "  tael config check my.yaml --ranks 16 --hosts 2\n"
+              "  tael config check my.yaml --ranks 4 --hosts 2\n"
               "  tael config check experiments/quickstart training.micro_batch_size=8",
           .more =
               "Checks what `tael train --dry-run` checks, and prints the same: layers, rules, what is built, every "

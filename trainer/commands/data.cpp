@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/json.hpp"
+#include "base/print.hpp"
 #include "data/tokenizer.hpp"
 #include "trainer/console.hpp"
 
@@ -83,12 +84,11 @@ std::string beginning(const TokenShard& shard) {
 int run_data_prepare(const DataPrepareOptions& options, std::FILE* out, std::FILE* err) {
   const Clock clock;
   const DataPrepareResult result = prepare_data(options, progress_on(err));
-  fmt::print(out, "{}\n", summary(result.train, options.dry_run));
+  print_to(out, "{}\n", summary(result.train, options.dry_run));
   if (result.valid) {
-    fmt::print(out, "{}\n", summary(*result.valid, options.dry_run));
-    fmt::print(
-        out, "held out: {:.2f}% of the text, {}\n", 100 * result.held_out(),
-        result.split_inside_document ? "the end of the only document" : "documents by the hash of their content");
+    print_to(out, "{}\n", summary(*result.valid, options.dry_run));
+    print_to(out, "held out: {:.2f}% of the text, {}\n", 100 * result.held_out(),
+             result.split_inside_document ? "the end of the only document" : "documents by the hash of their content");
   }
   if (err == nullptr) return 0;
   std::string left_out;
@@ -110,10 +110,10 @@ int run_data_inspect(const DataInspectOptions& options, std::FILE* out) {
   const TokenShard shard(options.path, ShardVerify::all);
   const ShardInfo& info = shard.info();
   if (options.json) {
-    fmt::print(out, "{}", as_json(info));
+    print_to(out, "{}", as_json(info));
     return 0;
   }
-  const auto line = [&](const char* name, const std::string& text) { fmt::print(out, "{:<12}{}\n", name, text); };
+  const auto line = [&](const char* name, const std::string& text) { print_to(out, "{:<12}{}\n", name, text); };
   line("file", fmt::format("{}, {}, every byte as it was written", info.path, count_of(info.file_bytes, "byte")));
   line("digest", to_hex(info.digest));
   line("tokenizer", info.has_text() ? info.tokenizer : "unknown: numbers that were imported");
@@ -139,7 +139,7 @@ int run_data_import(const DataImportCommandOptions& options, std::FILE* out, std
   if (options.format != "nanogpt")
     fail(Exit::usage, "data import '{}': expected nanogpt, llmc or megatron", options.format);
   const ShardInfo info = import_nanogpt(options.import, progress_on(err));
-  fmt::print(out, "{}, largest token {}\n", summary(info, options.import.dry_run), info.largest_token);
+  print_to(out, "{}, largest token {}\n", summary(info, options.import.dry_run), info.largest_token);
   return 0;
 }
 

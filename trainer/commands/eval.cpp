@@ -7,6 +7,7 @@
 #include "base/file.hpp"
 #include "base/hash.hpp"
 #include "base/json.hpp"
+#include "base/print.hpp"
 #include "checkpoint/hf_import.hpp"
 #include "cost/machine.hpp"
 #include "cost/memory_plan.hpp"
@@ -24,8 +25,9 @@ namespace {
 
 // The yardstick for a model of bytes, where the very text that it was trained on is still there and whole.
 std::optional<double> order1_bits_per_byte(const TrainedModel& trained, const std::vector<TokenShard>& shards) {
+  const auto of_bytes = [](const TokenShard& shard) { return shard.info().tokenizer == ByteTokenizer::kName; };
   if (trained.train_shards.empty() || trained.digests.size() != trained.train_shards.size() ||
-      tokenizer_of(shards) != ByteTokenizer::kName)
+      !std::ranges::all_of(shards, of_bytes))
     return std::nullopt;
   Order1Model model;
   try {
@@ -34,7 +36,7 @@ std::optional<double> order1_bits_per_byte(const TrainedModel& trained, const st
       if (to_hex(train[i].info().digest) != trained.digests[i]) return std::nullopt;
       model.fit(train[i]);
     }
-    if (tokenizer_of(train) != ByteTokenizer::kName) return std::nullopt;
+    if (!std::ranges::all_of(train, of_bytes)) return std::nullopt;
   } catch (const Error&) {
     return std::nullopt;  // gone, or damaged: nothing that the evaluation needs
   }
@@ -58,15 +60,15 @@ void print(const EvalResult& result, std::optional<double> order1, bool as_json,
     json.field("tokens", result.targets);
     if (order1) json.field("order1_bits_per_byte", *order1);
     json.end_object();
-    fmt::print(out, "{}\n", json.text());
+    print_to(out, "{}\n", json.text());
     return;
   }
-  fmt::print(out, "loss           {:.5f} nats a token\nperplexity     {:.4f}\n", result.loss(), result.ppl());
-  if (bits) fmt::print(out, "bits per byte  {:.4f}", *bits);
+  print_to(out, "loss           {:.5f} nats a token\nperplexity     {:.4f}\n", result.loss(), result.ppl());
+  if (bits) print_to(out, "bits per byte  {:.4f}", *bits);
   if (bits && order1)
-    fmt::print(out, "   (an order-1 byte model fitted on the same training text: {:.4f}; ratio {:.3f})", *order1,
-               *bits / *order1);
-  fmt::print(out, "{}tokens         {}\n", bits ? "\n" : "", grouped(result.targets));
+    print_to(out, "   (an order-1 byte model fitted on the same training text: {:.4f}; ratio {:.3f})", *order1,
+             *bits / *order1);
+  print_to(out, "{}tokens         {}\n", bits ? "\n" : "", grouped(result.targets));
 }
 
 }  // namespace
@@ -108,7 +110,7 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
   const std::string& files = in.source.files->path();
   agree_equal(comm, "the model's files", xxh3_64(files.data(), files.size()), Exit::bad_data);
   if (comm.rank() == 0)
-    for (const std::string& warning : in.source.warnings) fmt::print(stderr, "! {}\n", warning);
+    for (const std::string& warning : in.source.warnings) print_to(stderr, "! {}\n", warning);
   // No window is longer than its shard, and a few thousand tokens keep the GEMMs busy.
   int64_t longest = 1;
   for (const TokenShard& shard : in.shards) longest = std::max(longest, shard.tokens() - 1);

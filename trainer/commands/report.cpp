@@ -8,6 +8,7 @@
 
 #include "base/file.hpp"
 #include "base/iso_time.hpp"
+#include "base/print.hpp"
 #include "cost/flops.hpp"
 #include "cost/report.hpp"
 #include "cost/report_comparison.hpp"
@@ -75,8 +76,6 @@ void require_ours(const std::string& path) {
   fail(Exit::bad_config, "--out: {} is there and was not made by tael report; give another name", path);
 }
 
-void print(const std::string& text, std::FILE* out) { std::fwrite(text.data(), 1, text.size(), out); }
-
 }  // namespace
 
 int run_report(const ReportOptions& options, std::FILE* out) {
@@ -91,11 +90,11 @@ int run_report(const ReportOptions& options, std::FILE* out) {
   std::optional<Comparison> comparison;
   if (reports.size() > 1) comparison = compare(reports);
   if (options.json) {
-    print(comparison ? comparison_json(*comparison, reports) : report_json(reports[0]), out);
+    print_to(out, "{}", comparison ? comparison_json(*comparison, reports) : report_json(reports[0]));
     return 0;
   }
   if (options.markdown) {
-    print(comparison ? comparison_markdown(*comparison, reports) : report_markdown(reports[0]), out);
+    print_to(out, "{}", comparison ? comparison_markdown(*comparison, reports) : report_markdown(reports[0]));
     return 0;
   }
   const std::string path = !options.out.empty() ? options.out
@@ -104,7 +103,7 @@ int run_report(const ReportOptions& options, std::FILE* out) {
   require_ours(path);
   const std::string page = comparison ? comparison_page(*comparison, reports) : report_page(reports[0]);
   if (!options.dry_run) replace_file(path, page);
-  print(path + "\n", out);
+  print_to(out, "{}\n", path);
   return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <system_error>
 
+#include "base/print.hpp"
 #include "checkpoint/hf_import.hpp"
 #include "cost/machine.hpp"
 #include "data/tokenizer.hpp"
@@ -171,7 +172,7 @@ int run_sample(const SampleOptions& options, Comm& comm, std::FILE* out, std::FI
   const Stream stream(pool, execution.isa);
   const LocalTokenExchange exchange;
   const Input in = read_input(options);
-  for (const std::string& warning : in.source.warnings) fmt::print(err, "! {}\n", warning);
+  for (const std::string& warning : in.source.warnings) print_to(err, "! {}\n", warning);
 
   const ParamTable table = make_param_table(in.shape);
   const int64_t length = static_cast<int64_t>(in.prompt.size()), positions = length + in.tokens;
@@ -184,10 +185,10 @@ int run_sample(const SampleOptions& options, Comm& comm, std::FILE* out, std::FI
   const Weights weights{params.data, biases.data};
   Decoder decoder(cache, table, exchange, positions);
   const Vec<float> logits = cache.vec<float>(in.shape.vocab_size);
-  Sampler sampler({.temperature = options.temperature,
-                   .top_p = options.top_p.value_or(1.0),
-                   .seed = static_cast<uint64_t>(options.seed.value_or(0))},
-                  in.shape.vocab_size);
+  TokenSampler sampler({.temperature = options.temperature,
+                        .top_p = options.top_p.value_or(1.0),
+                        .seed = static_cast<uint64_t>(options.seed.value_or(0))},
+                       in.shape.vocab_size);
   Context context{stream, scratch};
   const auto read = [&](const int32_t* tokens, int64_t count, bool scored) {
     decoder.extend(context, weights, vec(tokens, count),
@@ -218,9 +219,9 @@ int run_sample(const SampleOptions& options, Comm& comm, std::FILE* out, std::FI
   }
   printer.finish();
   const double seconds = seconds_since(continued);
-  fmt::print(err, "prompt of {} in {:.2f} s; {} in {:.2f} s, {:.1f} tokens/s{}\n", count_of(length, "token"),
-             prompt_seconds, count_of(generated, "token"), seconds, static_cast<double>(generated) / seconds,
-             ended ? "; the text ends here" : "");
+  print_to(err, "prompt of {} in {:.2f} s; {} in {:.2f} s, {:.1f} tokens/s{}\n", count_of(length, "token"),
+           prompt_seconds, count_of(generated, "token"), seconds, static_cast<double>(generated) / seconds,
+           ended ? "; the text ends here" : "");
   return 0;
 }
 

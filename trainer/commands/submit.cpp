@@ -9,11 +9,14 @@
 
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "base/print.hpp"
 #include "cost/flops.hpp"
 #include "cost/job_time.hpp"
+#include "cost/ledger.hpp"
 #include "cost/machine.hpp"
 #include "parallel/comm.hpp"
 #include "trainer/assemble.hpp"
+#include "trainer/budget_limit.hpp"
 #include "trainer/child_process.hpp"
 #include "trainer/config_rules.hpp"
 #include "trainer/console.hpp"
@@ -285,6 +288,9 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   Run run(loaded, *world, monotonic_time(), process_start(), memory.bytes, begins);
   require_resumable(newest, run);
   const Prediction prediction = predict(run, nodes, run.from);
+  if (prediction.steps_done < run.steps)
+    require_budget(run.config, totals_of(read_ledger(directory + "/ledger.jsonl")).sum(),
+                   prediction.time.least_seconds() * static_cast<double>(nodes.all_ranks()));
 
   const std::string here = std::filesystem::current_path().string();
   SlurmScript script{.program = options.program,
@@ -313,13 +319,13 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   if (!options.queue) {
     submission.keep();
     console.fact("script", fmt::format("queue it with: sbatch {}", shell_quoted(submission.script())));
-    fmt::print(out, "{}\n", submission.script());
+    print_to(out, "{}\n", submission.script());
     return 0;
   }
   const std::string job = queue(submission.script());
   submission.keep();
   console.fact("queued", fmt::format("job {}; its output will be {}/log/slurm-{}.out", job, directory, job));
-  fmt::print(out, "{}\n", job);
+  print_to(out, "{}\n", job);
   return 0;
 }
 

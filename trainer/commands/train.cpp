@@ -106,6 +106,7 @@ int run_train(const TrainOptions& options, Comm& comm) {
                          .job = options.job,
                          .branched_from = branched_from,
                          .in_existing_run = facts[0] != 0,
+                         .must_be_new = options.resume != "auto",
                          .stop = options.interrupted,
                          .predicted_step_seconds = options.predicted_step_seconds,
                          .predicted_save_seconds = options.predicted_save_seconds};
