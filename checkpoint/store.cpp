@@ -139,7 +139,7 @@ void CheckpointStore::sweep() const {
 
 bool CheckpointStore::is_milestone(const RunState& state, const Retention& retention) const {
   if (!retention.milestone_interval) return false;
-  int64_t before = 0;  // tokens
+  int64_t before = retention.begin_tokens;
   for (const int64_t step : steps()) {
     if (step >= state.step) break;
     try {
@@ -149,7 +149,7 @@ bool CheckpointStore::is_milestone(const RunState& state, const Retention& reten
     }
   }
   return kept({{before, false}, {state.tokens, false}, {state.tokens + 1, false}},
-              {.keep = 1, .milestone_interval = retention.milestone_interval})[1];
+              {.keep = 1, .milestone_interval = retention.milestone_interval, .begin_tokens = before})[1];
 }
 
 void CheckpointStore::retain(const Retention& retention) const {
@@ -177,9 +177,8 @@ std::vector<bool> kept(const std::vector<Retained>& checkpoints, const Retention
   for (size_t i = 0; i < count; ++i) {
     keep[i] = checkpoints[i].milestone || static_cast<int64_t>(count - i) <= std::max<int64_t>(retention.keep, 1);
     if (!retention.milestone_interval) continue;
-    const int64_t interval = checkpoints[i].tokens / *retention.milestone_interval;
-    if (interval > 0 && (i == 0 || checkpoints[i - 1].tokens / *retention.milestone_interval < interval))
-      keep[i] = true;
+    const int64_t before = i == 0 ? retention.begin_tokens : checkpoints[i - 1].tokens;
+    if (before / *retention.milestone_interval < checkpoints[i].tokens / *retention.milestone_interval) keep[i] = true;
   }
   return keep;
 }

@@ -19,7 +19,8 @@ namespace tael {
 struct Retention {
   int64_t keep = 3;  // the newest that stay; at least 1
   std::optional<int64_t> milestone_interval =
-      std::nullopt;  // tokens: the first checkpoint of each such interval stays for ever
+      std::nullopt;          // tokens: the first checkpoint of each such interval stays for ever
+  int64_t begin_tokens = 0;  // with which the run began: a branch has no part in the interval that it began in
 };
 
 class CheckpointStore {

@@ -111,12 +111,13 @@ class Training {
   Budget budget_;
   Progress progress_;
   int64_t attempt_ = 0;
-  double began_ = 0;                  // of the earliest rank, on this rank's clock
-  double peak_ = 0;                   // FLOP/s of a rank
-  double token_seconds_ = 0;          // of a token in a step, lately
-  bool begun_ = false;                // it is known where it begins, and that it can
-  bool evaluation_owed_ = false;      // of the step that it begins after
-  bool evaluation_hopeless_ = false;  // that one was given up so often that it is left out
+  std::optional<int64_t> first_tokens_;  // with which the run's first attempt began; nothing: this is it
+  double began_ = 0;                     // of the earliest rank, on this rank's clock
+  double peak_ = 0;                      // FLOP/s of a rank
+  double token_seconds_ = 0;             // of a token in a step, lately
+  bool begun_ = false;                   // it is known where it begins, and that it can
+  bool evaluation_owed_ = false;         // of the step that it begins after
+  bool evaluation_hopeless_ = false;     // that one was given up so often that it is left out
   bool peak_doubted_ = false;
   int64_t saved_step_ = -1;  // of the newest checkpoint
   int failed_saves_ = 0;     // in a row

@@ -105,7 +105,10 @@ void Training::take_directory() {
       require_still_new();
       record_->describe();
     }
-    budget_.learn(record_->ledger().earlier(), run_.comm.size());
+    const std::vector<LedgerLine>& earlier = record_->ledger().earlier();
+    budget_.learn(earlier, run_.comm.size());
+    const auto first = std::ranges::find(earlier, "start", &LedgerLine::kind);
+    if (first != earlier.end()) first_tokens_ = first->tokens;
     record_->directory().sweep();
     store_.sweep();
     attempt_ = record_->attempt();
@@ -271,7 +274,8 @@ void Training::start_ledger() {
 void Training::prepare_saver() {
   CheckpointSaver::Options options;
   options.retention = {.keep = run_.config.checkpoint.keep,
-                       .milestone_interval = run_.config.checkpoint.milestone_interval};
+                       .milestone_interval = run_.config.checkpoint.milestone_interval,
+                       .begin_tokens = first_tokens_.value_or(progress_.tokens)};
   options.boxes = run_.boxes();
   if (run_.snapshot_arena) options.snapshot = plan_snapshot(*run_.snapshot_arena, options.boxes);
   options.now = [this] { return run_.clock.now(); };

@@ -106,6 +106,14 @@ TEST_F(StoreTest, AMilestoneStaysWhateverALaterStartSays) {
   EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 6, 9, 12}));
 }
 
+// A branch at 450 of intervals of 300: its first checkpoint at 500 begins no interval, that at 600 does.
+TEST(Retention, ABranchHasMilestonesOfItsOwnOnly) {
+  const Retention retention{.keep = 1, .milestone_interval = 300, .begin_tokens = 450};
+  EXPECT_EQ(kept({{500, false}, {550, false}, {600, false}, {700, false}}, retention),
+            (std::vector<bool>{false, false, true, true}));
+  EXPECT_EQ(kept({{600, false}, {700, false}}, retention), (std::vector<bool>{true, true}));
+}
+
 TEST(Retention, AlwaysKeepsTheNewestAndNeverForgetsAMilestone) {
   Random random(11);
   for (int trial = 0; trial < 2000; ++trial) {
