@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "base/config_node.hpp"
+#include "base/key_path.hpp"
 
 namespace tael {
 
@@ -217,9 +218,18 @@ class TreeBuilder : public YAML::EventHandler {
     const auto [first, is_new] = key_places_.back().emplace(key.scalar, map.keys.size());
     if (!is_new) {
       const Origin& place = map.keys[first->second].origin;
-      fail_at(key.origin, "duplicate key {}; it is first given at {}:{}", key_in_words(key), place.line, place.column);
+      fail_at(key.origin, "duplicate key {}; it is first given at {}:{}", path_of(key), place.line, place.column);
     }
     map.keys.push_back(std::move(key));
+  }
+
+  // Of a key in the innermost map: "optimizer.lr", "data.train[0].path".
+  std::string path_of(const ConfigNode& key) const {
+    std::string path;
+    for (size_t i = 0; i + 1 < open_.size(); ++i)
+      path = open_[i].is_map() ? join_keys(path, key_in_words(open_[i].keys.back()))
+                               : fmt::format("{}[{}]", path, open_[i].items.size());
+    return join_keys(path, key_in_words(key));
   }
 
   // The first character of the scalar that begins at the mark, behind a tag "!" and comments.

@@ -16,7 +16,7 @@ constexpr int64_t kLargestExactRound = 1024;
 constexpr int64_t kRound = 65536;
 
 // Places of each file in a round of `round` places: shares rounded down, then one more for the largest fractions
-// (ties: the earlier file), and at least one each.
+// (ties: the earlier file), and at least one each: no share is less than half a place.
 std::vector<int64_t> apportion(const std::vector<double>& shares, int64_t round) {
   std::vector<int64_t> places(shares.size());
   std::vector<size_t> order(shares.size());
@@ -64,10 +64,16 @@ void Sampler::plan_round() {
   if (files_.size() > static_cast<size_t>(kLargestExactRound))
     fail(Exit::bad_config, "data.train: {} files with weights, at most {} can have one", files_.size(),
          kLargestExactRound);
-  double sum = 0;
-  for (const SampledFile& file : files_) sum += file.weight;
+  double largest = 0, sum = 0;  // of weights in units of the largest: any sum of them is finite
+  for (const SampledFile& file : files_) largest = std::max(largest, file.weight);
+  for (const SampledFile& file : files_) sum += file.weight / largest;
   std::vector<double> shares;
-  for (const SampledFile& file : files_) shares.push_back(file.weight / sum);
+  for (const SampledFile& file : files_) {
+    shares.push_back(file.weight / largest / sum);
+    if (shares.back() * static_cast<double>(kRound) < 0.5)
+      fail(Exit::bad_config, "data.train: weight {} of {} is less than one sample in {}; give it more, or leave it out",
+           file.weight, file.path, 2 * kRound);
+  }
   int64_t round = 1;
   const auto exact = [&] {
     return std::ranges::all_of(shares, [&](double share) {

@@ -1,6 +1,7 @@
 #include "parallel/agree.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <new>
 #include <string>
@@ -36,6 +37,9 @@ Error current_error() {
     return error;
   } catch (const std::bad_alloc&) {
     return {Exit::io, "out of memory"};
+  } catch (const std::filesystem::filesystem_error& error) {
+    const std::string path = error.path1().string();
+    return {Exit::io, fmt::format("{}{}", path.empty() ? "" : path + ": ", error.code().message())};
   } catch (const std::exception& error) {
     return {Exit::internal, fmt::format("internal error: {}", error.what())};
   } catch (...) {

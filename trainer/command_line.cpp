@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <charconv>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -49,6 +50,16 @@ constexpr NotBuilt kNotBuilt[] = {
     {nullptr, "selftest", "compare every layout of a configuration with one rank"},
     {"data", "train-tokenizer", "train a byte-pair tokenizer"},
 };
+
+// The parser would read 010 as eight, 0x10 as sixteen and a number beyond 64 bits as the nearest.
+std::string is_whole_number(const std::string& text) {
+  int64_t number = 0;
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, number);
+  if (error == std::errc::result_out_of_range && at == end) return fmt::format("{} is beyond 63 bits and a sign", text);
+  const bool plain = error == std::errc() && at == end && text == std::to_string(number);
+  return plain ? "" : fmt::format("a whole number is needed, got {}", text);
+}
 
 class CommandLine {
  public:
@@ -167,6 +178,8 @@ class CommandLine {
           }
         },
         o.place);
+    if (std::holds_alternative<int64_t*>(o.place) || std::holds_alternative<std::optional<int64_t>*>(o.place))
+      option->check(is_whole_number);
     if (o.rules.required) option->required();
     if (o.rules.only_words) option->check(CLI::IsMember(o.rules.words));
     if (o.rules.range) option->check(CLI::Range(o.rules.range->first, o.rules.range->second));

@@ -70,7 +70,8 @@ class Loader {
     const std::string file = find_file(path, directories(""));
     if (file.empty()) {
       // Say what the system says about the path itself: no such file, a directory, no permission.
-      if (fs::exists(path)) load_yaml(path);
+      std::error_code error;
+      if (fs::exists(path, error) || error) load_yaml(path);
       fail(Exit::bad_config, "{}: no such configuration, here or in the configs directories{}", in_quotes(path),
            nearest_configuration(search_, path));
     }

@@ -67,7 +67,9 @@ struct DataSourceKind {
       } else if (node.keys[i].scalar == "weight") {
         Real{0, kNoLimit, true}.read(node.items[i], source.weight.emplace());
       } else {
-        refuse(node.keys[i], "only path and weight");
+        const std::array<std::string_view, 2> names = {"path", "weight"};
+        refuse(node.keys[i],
+               fmt::format("only path and weight (the nearest is {})", nearest_of(node.keys[i].scalar, names)));
       }
     }
     if (source.path.empty()) refuse(node, "a path in it");

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -30,9 +31,20 @@ void catch_interrupts() {
   std::signal(SIGUSR1, on_notice);
 }
 
+// A file that took the number of a closed stream would be written over by what is said there. Writing to these fails, as
+// it does to one that is closed.
+void occupy_closed_streams() {
+  for (int opened = 0; opened <= STDERR_FILENO;) {
+    opened = open("/dev/null", O_RDONLY);
+    if (opened > STDERR_FILENO) close(opened);
+    if (opened < 0) return;
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  occupy_closed_streams();
   // A limit on file sizes and a reader that went away are errors of the write, with a message, not a silent death.
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);

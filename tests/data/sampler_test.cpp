@@ -163,6 +163,14 @@ TEST(Sampler, WeightsGiveExactSharesInEveryRound) {
 
 // Whatever the round: the samples of a file come once each before one of them comes again. Rounds that hold a file more
 // often than it has samples are those of the files' own token counts.
+TEST(Sampler, OnlyTheRatioOfWeightsCounts) {
+  for (const double unit : {1.0, 1e-323, 5e307, 1e-300}) {
+    const Sampler sampler(files({101, 101}, {3 * unit, unit}), {.seq_length = 10});
+    EXPECT_EQ(sampler.round(), 4) << unit;
+    EXPECT_EQ(sampler.places(0), 3) << unit;
+  }
+}
+
 TEST(Sampler, WithWeightsAFileIsReadThroughBeforeItIsReadAgain) {
   const std::vector<std::vector<double>> weights = {
       {2, 1}, {0.667, 0.333}, {20001, 701}, {701, 20001}, {std::sqrt(2.0), 1e-3}};
@@ -207,7 +215,7 @@ TEST(Sampler, WeightsAreSpreadEvenly) {
 }
 
 TEST(Sampler, WeightsWithoutASmallRoundAreWithinOnePlace) {
-  const std::vector<double> weights = {std::sqrt(2.0), 1, 1e-7, 3.14159};
+  const std::vector<double> weights = {std::sqrt(2.0), 1, 5e-5, 3.14159};
   const Sampler sampler(files({101, 101, 101, 101}, weights), {.seq_length = 10});
   ASSERT_EQ(sampler.round(), 65536);
   const double sum = weights[0] + weights[1] + weights[2] + weights[3];
@@ -243,6 +251,8 @@ TEST(Sampler, RefusesWeightsThatMakeNoSense) {
   EXPECT_EQ(build({1, 0}), "data.train: 1 of 2 files have a weight; give one to each or to none");
   EXPECT_EQ(build({1, -2}), "data.train: weight -2 of b.h5: expected a finite number above 0");
   EXPECT_EQ(build({1, std::nan("")}), "data.train: weight nan of b.h5: expected a finite number above 0");
+  EXPECT_EQ(build({1, 1e-9}),
+            "data.train: weight 1e-09 of b.h5 is less than one sample in 131072; give it more, or leave it out");
   EXPECT_EQ(build({HUGE_VAL, 1}), "data.train: weight inf of a.h5: expected a finite number above 0");
 }
 

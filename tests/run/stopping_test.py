@@ -4,6 +4,7 @@ time one message, the right exit code, no rank left waiting, and the run directo
 
     tests/run/stopping_test.py build/tael
 """
+import json
 import os
 import pathlib
 import shutil
@@ -340,6 +341,28 @@ class Disk(ProgramTest):
         (self.folder / "file").touch()
         _, words = self.train_words(directory=self.folder / "file" / "run")
         self.check(self.command(*words), r"file.*cannot create")
+
+    def test_closed_streams_cost_no_line_of_a_run(self):
+        """A file of the run would take the number of a stream that is closed, and the console would write over it."""
+        for closed in ((0, 1, 2), (0, 2), (1, 2), (2,)):
+            directory, words = self.train_words(["training.train_steps=12"])
+            shell = " ".join(f"{n}>&-" if n else "<&-" for n in closed)
+            done = subprocess.run(["bash", "-c", f'exec "$@" {shell}', "bash", *self.words(words)], cwd=self.folder,
+                                  env=self.environment(), timeout=300)
+            self.assertEqual(done.returncode, 0)
+            run = Run(directory, None)
+            self.assertEqual([line["step"] for line in run.metrics("step")], list(range(1, 13)))
+            for name in ("ledger.jsonl", "metrics.jsonl"):
+                for line in (directory / name).read_text().splitlines():
+                    json.loads(line)
+
+    def test_what_the_system_says_of_a_path_is_said(self):
+        (self.folder / "loop").symlink_to("loop")
+        for path, reason in (("loop", "Too many levels of symbolic links"), ("n" * 300, "File name too long")):
+            for words in (("train", path), ("config", "show", path), ("config", "check", path), ("submit", path, "--dry-run")):
+                done = self.command(*words)
+                self.assertEqual(done.code, 78, str(done))
+                self.assertRegex(done.messages()[0], rf"^tael: {path}: cannot be read: {reason}$")
 
     def test_a_full_device(self):
         for words in (("data", "inspect", "train.h5"), ("config", "show", self.config()),

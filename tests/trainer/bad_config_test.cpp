@@ -48,7 +48,7 @@ TEST(BadConfig, Texts) {
       // YAML itself.
       {"run: {dir: x", "78: t.yaml:1:6: not YAML: what begins here has no end"},
       {"run: {dir: x}\nrun: {seed: 1}", "78: t.yaml:2:1: duplicate key run; it is first given at 1:1"},
-      {"run: {dir: x, dir: y}", "78: t.yaml:1:15: duplicate key dir; it is first given at 1:7"},
+      {"run: {dir: x, dir: y}", "78: t.yaml:1:15: duplicate key run.dir; it is first given at 1:7"},
       {"run: &r {dir: x}",
        "78: t.yaml:1:6: anchors and aliases are not accepted; write the value out, or share files by \"defaults:\""},
       {"run: *r", "78: t.yaml:1:6: anchors and aliases are not accepted"},
@@ -84,7 +84,7 @@ TEST(BadConfig, Texts) {
        "78: t.yaml:1:43: training.train_tokens and training.train_steps exclude each other; give one of them"},
       {"data: {shuffle: no}", "78: t.yaml:1:17: data.shuffle: expected true or false, got no"},
       {"data: {train: [{path: a.h5, wieght: 2}]}",
-       "78: t.yaml:1:29: data.train: expected only path and weight, got wieght"},
+       "78: t.yaml:1:29: data.train: expected only path and weight (the nearest is weight), got wieght"},
       {"data: {train: [{path: a.h5, weight: 0}]}", "78: t.yaml:1:37: data.train: expected a number above 0, got 0"},
       {"data: {verify: some}", "78: t.yaml:1:16: data.verify: expected all or blocks, got some"},
       {"optimizer: {name: adam}", "78: t.yaml:1:19: optimizer.name: expected adamw, got adam"},

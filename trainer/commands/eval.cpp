@@ -149,10 +149,8 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
 
 Verb eval_verb() {
   const auto o = std::make_shared<EvalOptions>();
-  const auto whole = [](const std::string& text) {
-    return text.find_first_not_of("0123456789") == std::string::npos && text.find_first_not_of('0') != text.npos
-               ? ""
-               : "a whole number of at least 1 is needed";
+  const auto at_least_one = [](const std::string& text) {
+    return text.starts_with('-') || text == "0" ? "a whole number of at least 1 is needed" : "";
   };
   const auto work = [o](const VerbContext& context, Comm& comm) {
     o->search = context.search;
@@ -166,7 +164,7 @@ Verb eval_verb() {
                {"--seq-length",
                 &o->seq_length,
                 "tokens of a window (default: what the run was trained with, else max_position_embeddings)",
-                {.check = whole}},
+                {.check = at_least_one}},
                {"--compute", &o->compute, "fp32; bf16 and fp8 are not built yet", {.words = {"fp32", "bf16", "fp8"}}},
                {"--json", &o->json, "loss, ppl, bits_per_byte and tokens as one JSON object"}},
           .work = work,

@@ -1,11 +1,10 @@
 #include "trainer/commands/sample.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cmath>
+#include <charconv>
 #include <memory>
-#include <system_error>
 
 #include "base/print.hpp"
 #include "checkpoint/hf_import.hpp"
@@ -227,12 +226,6 @@ int run_sample(const SampleOptions& options, Comm& comm, std::FILE* out, std::FI
 
 Verb sample_verb() {
   const auto o = std::make_shared<SampleOptions>();
-  const auto seed = [](const std::string& text) {  // the parser takes the nearest that fits
-    int64_t number = 0;
-    const char* end = text.data() + text.size();
-    const auto [at, error] = std::from_chars(text.data(), end, number);
-    return error == std::errc() && at == end ? "" : "a whole number of at most 63 bits and a sign is needed";
-  };
   const auto work = [o](const VerbContext& context, Comm& comm) {
     o->search = context.search;
     return run_sample(*o, comm, stdout, stderr);
@@ -250,7 +243,7 @@ Verb sample_verb() {
            {"--tokens", &o->tokens, fmt::format("generate at most so many (default: {}, or what fits)", kSampleTokens)},
            {"--temperature", &o->temperature, "0 takes the likeliest token each time (default: 1)"},
            {"--top-p", &o->top_p, "draw from the likeliest tokens that reach this probability (default: 1)"},
-           {"--seed", &o->seed, "another number gives another text (default: 0)", {.check = seed}},
+           {"--seed", &o->seed, "another number gives another text (default: 0)"},
            {"--print-ids", &o->print_ids, "print the generated tokens as numbers"},
            {"--no-echo", &o->no_echo, "print the continuation without the prompt"},
            {"--ignore-eos", &o->ignore_eos, "go on behind the token that ends a text"},
