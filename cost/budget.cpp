@@ -1,6 +1,7 @@
 #include "cost/budget.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace tael {
 
@@ -8,6 +9,8 @@ namespace {
 
 constexpr size_t kRemembered = 20;
 constexpr double kDoubt = 0.25;  // of the only one that is known
+// Two measurements of one peak lie nearer than this; those of two machines, or of a busy one, may not.
+constexpr double kSamePeak = 1.25;
 
 }  // namespace
 
@@ -33,18 +36,46 @@ double Budget::Costs::at_most(double estimate, double size) const {
   return most + std::max(most - least, most * kDoubt / static_cast<double>(last_.size()));
 }
 
-void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks) {
+void Budget::set_left(double spent, double left, double whole) {
+  limit_ = spent + left;
+  whole_ = whole;
+}
+
+namespace {
+
+// How much longer than under these conditions the same work takes now, as far as it is known; at least 1. Nothing: as
+// long, but for what every step differs by.
+std::optional<double> slower_by(const std::optional<AttemptConditions>& then, const AttemptConditions& now) {
+  if (!then || then->flops_per_token <= 0 || then->peak_flops <= 0) return 1.0;
+  const double flops = now.flops_per_token / then->flops_per_token, peak = then->peak_flops / now.peak_flops;
+  if (flops == 1 && peak < kSamePeak && peak > 1 / kSamePeak) return std::nullopt;
+  return std::max(1.0, flops * peak);
+}
+
+}  // namespace
+
+void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, const AttemptConditions& now) {
   int64_t attempt = 0, tokens = 0;  // of the line before
+  std::optional<double> slower;
   for (const LedgerLine& line : lines) {
     const int64_t size = line.attempt == attempt ? line.tokens - tokens : 0;
+    if (line.attempt != attempt) slower = slower_by(line.conditions, now);
     attempt = line.attempt;
     tokens = line.tokens;
     if (line.ranks != ranks) continue;
     const double save = line.device_seconds[CostKind::checkpoint],
-                 evaluation = line.device_seconds[CostKind::evaluation];
-    if (line.kind == "step" && size > 0) step_took(line.sum() - save - evaluation, static_cast<double>(size));
-    if (line.kind == "step" && evaluation > 0) evaluation_took(evaluation);
-    if (line.kind == "end" && save > 0) save_took(save);  // the last of an attempt: all waited for it
+                 evaluation = line.device_seconds[CostKind::evaluation], step = line.sum() - save - evaluation;
+    const bool is_step = line.kind == "step" && size > 0, evaluated = line.kind == "step" && evaluation > 0,
+               saved = line.kind == "end" && save > 0;  // the last of an attempt: all waited for it
+    if (!slower) {
+      if (is_step) step_took(step, static_cast<double>(size));
+      if (evaluated) evaluation_took(evaluation);
+      if (saved) save_took(save);
+    } else {
+      if (is_step) estimates_.step = std::max(estimates_.step, step / static_cast<double>(size) * *slower);
+      if (evaluated) estimates_.evaluation = std::max(estimates_.evaluation, evaluation * *slower);
+      if (saved) estimates_.save = std::max(estimates_.save, save);
+    }
   }
 }
 
@@ -54,12 +85,14 @@ bool Budget::fits(double spent, double device_seconds) const {
 
 std::optional<double> Budget::left_fraction(double spent) const {
   if (!limit_) return std::nullopt;
-  return std::clamp(1.0 - spent / *limit_, 0.0, 1.0);
+  if (!std::isfinite(whole_)) return 1.0;
+  return whole_ > 0 ? std::clamp((*limit_ - spent) / whole_, 0.0, 1.0) : 0.0;
 }
 
 int Budget::warning(double spent) {
-  if (!limit_) return 0;
-  const int passed = spent >= 0.95 * *limit_ ? 95 : spent >= 0.80 * *limit_ ? 80 : 0;
+  if (!limit_ || !std::isfinite(whole_)) return 0;
+  const double left = *limit_ - spent;
+  const int passed = left <= 0.05 * whole_ ? 95 : left <= 0.20 * whole_ ? 80 : 0;
   if (passed <= warned_) return 0;
   return warned_ = passed;
 }

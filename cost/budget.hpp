@@ -22,10 +22,14 @@ class Budget {
     double step = 0, save = 0, evaluation = 0;
   };
   // `limit`: nothing means that there is no limit.
-  Budget(std::optional<double> limit, const Estimates& estimates) : limit_(limit), estimates_(estimates) {}
+  Budget(std::optional<double> limit, const Estimates& estimates)
+      : limit_(limit), whole_(limit.value_or(0)), estimates_(estimates) {}
 
-  // What steps, saves and evaluations took in earlier attempts on as many ranks.
-  void learn(const std::vector<LedgerLine>& lines, int64_t ranks);
+  // `left` device-seconds of a budget that is `whole` are left after `spent`: of money, at the present price.
+  void set_left(double spent, double left, double whole);
+  // What steps, saves and evaluations took in earlier attempts on as many ranks. Under other conditions than these they
+  // took another time: then it is only an estimate, scaled by the FLOPs of a token and the peak, and never down.
+  void learn(const std::vector<LedgerLine>& lines, int64_t ranks, const AttemptConditions& now);
   void step_took(double device_seconds, double size = 1) { steps_.add(device_seconds, size); }
   void save_took(double device_seconds) { saves_.add(device_seconds, 1); }
   void evaluation_took(double device_seconds) { evaluations_.add(device_seconds, 1); }
@@ -38,6 +42,7 @@ class Budget {
   double save() const { return saves_.at_most(estimates_.save, 1); }
   double evaluation() const { return evaluations_.at_most(estimates_.evaluation, 1); }
 
+  // Device-seconds that all attempts together may take.
   std::optional<double> limit() const { return limit_; }
   // Whether work of `device_seconds` and a save fit into what is left after `spent`.
   bool fits(double spent, double device_seconds) const;
@@ -63,6 +68,7 @@ class Budget {
   };
 
   std::optional<double> limit_;
+  double whole_ = 0;  // of which left_fraction is a part
   Estimates estimates_;
   Costs steps_, saves_, evaluations_;
   int warned_ = 0;

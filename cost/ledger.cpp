@@ -1,6 +1,7 @@
 #include "cost/ledger.hpp"
 
 #include <chrono>
+#include <map>
 #include <utility>
 
 #include "base/iso_time.hpp"
@@ -29,6 +30,14 @@ LedgerLine read_line(const Json& json) {
   }
   line.unaccounted_seconds = json.at("unaccounted_s").as_double();
   if (const Json* predicted = json.find("predicted_s")) line.predicted_seconds = predicted->as_double();
+  if (const Json* flops = json.find("flops_per_token")) {
+    AttemptConditions& c = line.conditions.emplace();
+    c.flops_per_token = flops->as_double();
+    c.peak_flops = json.at("peak_flops").as_double();
+    if (const Json* price = json.find("price_per_device_hour"))
+      for (const JsonMember& entry : price->members())
+        c.price_per_device_hour = Money{entry.key, entry.value.as_double()};
+  }
   return line;
 }
 
@@ -47,6 +56,21 @@ LedgerTotals totals_of(const std::vector<LedgerLine>& lines) {
     totals.unaccounted_seconds += line.unaccounted_seconds;
   }
   return totals;
+}
+
+double paid(const std::vector<LedgerLine>& lines, const Money& now) {
+  std::map<int64_t, double> prices;  // of attempts
+  for (const LedgerLine& line : lines) {
+    if (!line.conditions) continue;
+    const std::optional<Money>& then = line.conditions->price_per_device_hour;
+    if (then && then->currency == now.currency) prices[line.attempt] = then->amount;
+  }
+  double amount = 0;
+  for (const LedgerLine& line : lines) {
+    const auto found = prices.find(line.attempt);
+    amount += line.sum() / 3600 * (found == prices.end() ? now.amount : found->second);
+  }
+  return amount;
 }
 
 CostSeconds lost_by_restart(const std::vector<LedgerLine>& lines, int64_t step) {
@@ -86,10 +110,12 @@ LedgerLine Ledger::line(const std::string& kind, int64_t step, double now) const
           .wall_seconds = now - attempt_.began,
           .device_seconds = {},
           .unaccounted_seconds = 0,
-          .predicted_seconds = std::nullopt};
+          .predicted_seconds = std::nullopt,
+          .conditions = std::nullopt};
 }
 
-void Ledger::append(const LedgerLine& line) {
+void Ledger::append(LedgerLine line) {
+  if (std::exchange(first_, false)) line.conditions = attempt_.conditions;
   JsonWriter json;
   json.begin_object().field("t", line.time).field("attempt", line.attempt).field("step", line.step);
   json.field("tokens", line.tokens).field("kind", line.kind).field("ranks", line.ranks);
@@ -98,6 +124,11 @@ void Ledger::append(const LedgerLine& line) {
     if (line.device_seconds.of[k] != 0) json.field(name_of(static_cast<CostKind>(k)), line.device_seconds.of[k]);
   json.end_object().field("unaccounted_s", line.unaccounted_seconds);
   if (line.predicted_seconds) json.field("predicted_s", *line.predicted_seconds);
+  if (line.conditions) {
+    if (const std::optional<Money>& price = line.conditions->price_per_device_hour)
+      json.key("price_per_device_hour").begin_object().field(price->currency, price->amount).end_object();
+    json.field("flops_per_token", line.conditions->flops_per_token).field("peak_flops", line.conditions->peak_flops);
+  }
   const std::string text = json.end_object().text() + "\n";
   file_.write_at(size_, text.data(), text.size());
   size_ += text.size();
@@ -113,7 +144,7 @@ void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const C
   booked.device_seconds = spent - booked_;
   booked.unaccounted_seconds = unaccounted - unaccounted_;
   booked.predicted_seconds = predicted;
-  append(booked);
+  append(std::move(booked));
   booked_ = spent;
   unaccounted_ = unaccounted;
   last_line_ = now;
@@ -127,7 +158,7 @@ double Ledger::restart_at(int64_t step) {
   if (move[CostKind::lost] <= 0) return 0;
   LedgerLine moved = line("restart", step, last_line_);
   moved.device_seconds = move;
-  append(moved);
+  append(std::move(moved));
   moved_ += move;
   return move[CostKind::lost];
 }
@@ -138,8 +169,8 @@ void Ledger::beat(double seconds) {
   if (now - last_line_ < seconds) return;
   LedgerLine sign = line("beat", step_ + 1, now);  // the step that is worked on
   sign.device_seconds[clock_.current()] = attempt_.ranks * (now - last_line_);
-  append(sign);
   booked_ += sign.device_seconds;
+  append(std::move(sign));
   last_line_ = now;
 }
 

@@ -6,7 +6,8 @@
 // attempt's line before, over all ranks, and may take back from a kind what an earlier line gave it too early.
 // `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start, step, evaluation,
 // checkpoint, beat (a sign of life inside something long, booked to what goes on), restart (moves the work that a
-// restart throws away from its kinds to `lost`), end.
+// restart throws away from its kinds to `lost`), end. The first line of an attempt also says under which conditions it
+// ran: "price_per_device_hour": {CURRENCY: amount} where there is one, "flops_per_token", "peak_flops".
 //
 // Rank 0 alone writes. All failures are Error(io).
 #pragma once
@@ -17,10 +18,18 @@
 #include <string>
 #include <vector>
 
+#include "base/field_kinds.hpp"
 #include "base/file.hpp"
 #include "cost/cost_clock.hpp"
 
 namespace tael {
+
+// Under which an attempt ran. What the next one costs can be told from it only where they are the same.
+struct AttemptConditions {
+  std::optional<Money> price_per_device_hour;
+  double flops_per_token = 0;  // of training
+  double peak_flops = 0;       // of a rank, measured; FLOP/s
+};
 
 struct LedgerLine {
   std::string time;  // ISO 8601
@@ -30,7 +39,8 @@ struct LedgerLine {
   double wall_seconds = 0;
   CostSeconds device_seconds;
   double unaccounted_seconds = 0;
-  std::optional<double> predicted_seconds;  // device-seconds of a step, before it ran
+  std::optional<double> predicted_seconds;      // device-seconds of a step, before it ran
+  std::optional<AttemptConditions> conditions;  // in the first line of an attempt
 
   double sum() const { return device_seconds.sum() + unaccounted_seconds; }
 };
@@ -45,6 +55,9 @@ struct LedgerTotals {
   double sum() const { return device_seconds.sum() + unaccounted_seconds; }
 };
 LedgerTotals totals_of(const std::vector<LedgerLine>& lines);
+// What was paid, in the currency of `now`: each attempt at the price that it had, and where it had none, or one in
+// another currency, at this one.
+double paid(const std::vector<LedgerLine>& lines, const Money& now);
 // The move that a restart at `step` makes: everything that later steps took, and that no earlier restart moved, to
 // `lost`. Sums to zero.
 CostSeconds lost_by_restart(const std::vector<LedgerLine>& lines, int64_t step);
@@ -55,6 +68,7 @@ class Ledger {
     int64_t number = 1;
     int ranks = 1;
     double began = 0;  // on the clock's scale: the earliest rank's start
+    AttemptConditions conditions = {};
   };
   // Goes on with the file, or makes it.
   Ledger(const std::string& path, const Attempt& attempt, const CostClock& clock);
@@ -75,12 +89,13 @@ class Ledger {
 
  private:
   LedgerLine line(const std::string& kind, int64_t step, double now) const;  // without figures
-  void append(const LedgerLine& line);
+  void append(LedgerLine line);
 
   const Attempt attempt_;
   const CostClock& clock_;
   File file_;
   uint64_t size_ = 0;
+  bool first_ = true;                // line of this attempt
   std::vector<LedgerLine> earlier_;  // of all earlier attempts, until restart_at
   LedgerTotals before_;
 

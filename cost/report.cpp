@@ -35,7 +35,9 @@ constexpr Definition kDefinitions[] = {
     {"branch",
      "A run that began from a checkpoint of another one. Its steps and tokens count on from there; its device-hours, "
      "its money and whatever is per token are of what it trained itself."},
-    {"money", "Device-hours times the configuration's price of one, as it is now."},
+    {"money",
+     "Device-hours of each attempt times the price of one that its configuration gave; where it gave none, or one in "
+     "another currency, times the present one."},
     {"training loss", "Nats a token, of the main head, mean over the last fiftieth of the steps."},
     {"validation loss", "Nats a token of all held-out text, each token scored once; perplexity is its exponential."},
     {"bits per byte", "Nats of all held-out tokens / ln 2 / bytes of text that they stand for."},
@@ -86,20 +88,30 @@ void add_hours(Report& r) {
   r.unaccounted = totals.unaccounted_seconds / kHour;
   r.device_hours = totals.sum() / kHour;
   if (r.device_hours > 0) r.goodput = r.productive / r.device_hours;
-  if (const std::optional<double> money = r.price_of(r.device_hours))
-    r.money = Money{r.facts.price_per_device_hour->currency, *money};
+  if (r.facts.price_per_device_hour) {
+    std::vector<LedgerLine> lines;
+    for (const BookedLine& booked : r.history.ledger) lines.push_back(booked.line);
+    r.money = Money{r.facts.price_per_device_hour->currency, paid(lines, *r.facts.price_per_device_hour)};
+  }
   if (r.facts.budget_device_hours) r.budget_left = *r.facts.budget_device_hours - r.device_hours;
 }
 
 void add_attempts(Report& r) {
   std::map<int64_t, AttemptCost> by_number;
-  for (const ReportFacts::Attempt& start : r.facts.attempts) by_number[start.number].start = start;
+  const double price = r.facts.price_per_device_hour ? r.facts.price_per_device_hour->amount : 0;
+  for (const ReportFacts::Attempt& start : r.facts.attempts)
+    by_number.emplace(start.number, AttemptCost{.start = start, .price = price});
   std::map<int64_t, std::vector<int64_t>> done;  // steps of an attempt, as its ledger has them
   for (const BookedLine& booked : r.history.ledger) {
-    AttemptCost& attempt = by_number[booked.line.attempt];
+    AttemptCost& attempt =
+        by_number.try_emplace(booked.line.attempt, AttemptCost{.start = {}, .price = price}).first->second;
     attempt.start.number = booked.line.attempt;
     attempt.start.ranks = booked.line.ranks;
     attempt.device_hours += booked.line.sum() / kHour;
+    if (const std::optional<Money>& now = r.facts.price_per_device_hour; now && booked.line.conditions) {
+      const std::optional<Money>& then = booked.line.conditions->price_per_device_hour;
+      if (then && then->currency == now->currency) attempt.price = then->amount;
+    }
     if (booked.line.kind != "step") continue;
     if (attempt.first_step == 0) attempt.first_step = booked.line.step;
     attempt.last_step = booked.line.step;
@@ -213,8 +225,21 @@ std::string Report::name() const {
 }
 
 std::optional<double> Report::price_of(double hours) const {
-  if (!facts.price_per_device_hour) return std::nullopt;
-  return hours * facts.price_per_device_hour->amount;
+  if (!money) return std::nullopt;
+  return device_hours > 0 ? hours * (money->amount / device_hours) : 0.0;
+}
+
+std::optional<double> Report::paid_until(double hours) const {
+  if (!money) return std::nullopt;
+  const double now = facts.price_per_device_hour->amount;
+  double amount = 0, until = 0;
+  for (const AttemptCost& attempt : attempts) {
+    const double part = std::min(attempt.device_hours, hours - until);
+    if (part <= 0) break;
+    amount += part * attempt.price;
+    until += part;
+  }
+  return amount + std::max(0.0, hours - until) * now;
 }
 
 std::vector<double> smoothed_losses(const RunHistory& history) {

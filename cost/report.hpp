@@ -46,6 +46,7 @@ struct AttemptCost {
   int64_t first_step = 0, last_step = 0;  // 0, 0: it did none
   int64_t lost_steps = 0;                 // that a later attempt did again
   double device_hours = 0;
+  double price = 0;  // of a device-hour, in the currency of the present one; 0 without one
 };
 
 struct Forecast {
@@ -81,8 +82,10 @@ struct Report {
 
   std::string name() const;  // the directory as it was given, without slashes behind it
   bool over() const { return history.state == "done"; }
-  // Money for so many device-hours; nothing without a price.
+  // Money for so many of the device-hours that were spent, at their mean price. Nothing without a price.
   std::optional<double> price_of(double hours) const;
+  // Money until so many device-hours: each attempt's at the price that it had, further ones at the present price.
+  std::optional<double> paid_until(double hours) const;
 };
 
 // In this order everywhere; kinds that took nothing are left out of what is shown.

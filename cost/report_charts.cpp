@@ -102,7 +102,7 @@ LineChart loss_lines(const Report& r, bool by_hours) {
   }
   if (!valid.x.empty()) chart.lines.push_back(std::move(valid));
   if (by_hours && r.facts.price_per_device_hour) {
-    chart.top_axis_scale = r.facts.price_per_device_hour->amount;
+    chart.top_axis_scale = r.price_of(1).value_or(0);
     chart.top_axis_label = r.facts.price_per_device_hour->currency;
   }
   if (!by_hours) {
@@ -272,8 +272,8 @@ std::vector<ReportChart> report_charts(const Report& r) {
       (smooth ? "Faint: every step; bold: mean of a fiftieth of the steps. Ticks below are events."
               : "Ticks below are events.") +
           shaded);
-  add(loss_lines(r, true),
-      r.money ? "The axis above is what the device-hours cost." : "No price of a device-hour is set.");
+  add(loss_lines(r, true), r.money ? "The axis above is what the device-hours cost, at their mean price."
+                                   : "No price of a device-hour is set.");
   add(hours_shares(r), "From the ledger; what a restart threw away is lost.");
   add(burn_down(r),
       r.forecast

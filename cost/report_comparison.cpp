@@ -33,15 +33,16 @@ void add_point(LossCurve& curve, double cost, int64_t tokens, double loss) {
   curve.loss.push_back(loss);
 }
 
-LossCurve curve_of(const Report& r, bool validation, double price) {
+LossCurve curve_of(const Report& r, bool validation, bool money) {
+  const auto cost = [&](double hours) { return money ? *r.paid_until(hours) : hours; };
   LossCurve curve;
   if (validation) {
-    for (const EvalPoint& e : r.history.evals) add_point(curve, e.device_hours * price, e.tokens, e.loss);
+    for (const EvalPoint& e : r.history.evals) add_point(curve, cost(e.device_hours), e.tokens, e.loss);
     return curve;
   }
   const std::vector<StepPoint>& steps = r.history.steps;
   const std::vector<double> losses = smoothed_losses(r.history);
-  for (size_t i = 0; i < steps.size(); ++i) add_point(curve, steps[i].device_hours * price, steps[i].tokens, losses[i]);
+  for (size_t i = 0; i < steps.size(); ++i) add_point(curve, cost(steps[i].device_hours), steps[i].tokens, losses[i]);
   return curve;
 }
 
@@ -128,10 +129,9 @@ void fill_rows(Comparison& c, const std::vector<Report>& reports) {
   bool every = true;
   double cost = 0, loss = 0;
   for (const Report& r : reports) {
-    const double price = c.currency.empty() ? 1.0 : r.facts.price_per_device_hour->amount;
     Comparison::Row row{.name = r.name(),
-                        .curve = curve_of(r, c.validation, price),
-                        .cost = r.device_hours * price,
+                        .curve = curve_of(r, c.validation, !c.currency.empty()),
+                        .cost = c.currency.empty() ? r.device_hours : r.money->amount,
                         .loss_at_cost = {},
                         .tokens_at_cost = {},
                         .cost_of_loss = {}};

@@ -34,7 +34,8 @@ std::string moment_text(const std::string& iso) {
 
 std::string cost_text(const Report& r, double hours) {
   std::string text = hours_text(hours) + " h";
-  if (const auto money = r.price_of(hours)) text += ", " + money_text(*money, r.facts.price_per_device_hour->currency);
+  if (const auto money = r.paid_until(hours))
+    text += ", " + money_text(*money, r.facts.price_per_device_hour->currency);
   return text;
 }
 
@@ -244,9 +245,12 @@ std::vector<ReportFigure> headline(const Report& r) {
   }
   figures.push_back(hours);
   if (r.money) {
+    const double now = r.facts.price_per_device_hour->amount, mean = r.device_hours > 0 ? *r.price_of(1) : now;
     figures.push_back(
         {"money", money_text(r.money->amount, r.money->currency),
-         fmt::format("at {} a device-hour", money_text(r.facts.price_per_device_hour->amount, r.money->currency))});
+         fmt::format("at {} a device-hour{}", money_text(now, r.money->currency),
+                     std::fabs(mean - now) > 1e-9 * now ? fmt::format(" now, {} in the mean", money_text(mean, {}))
+                                                        : std::string())});
   }
   if (r.valid_loss) {
     figures.push_back({"validation loss", loss_text(r.valid_loss),

@@ -27,9 +27,12 @@ Record::Record(const LoadedConfig& loaded, const Environment& environment, const
                                                  .exit_code = 0,
                                                  .reason = {}})) {
   try {
-    ledger_ = std::make_unique<Ledger>(
-        directory_.file("ledger.jsonl"),
-        Ledger::Attempt{.number = lock_.attempt(), .ranks = environment.ranks, .began = began}, clock);
+    ledger_ = std::make_unique<Ledger>(directory_.file("ledger.jsonl"),
+                                       Ledger::Attempt{.number = lock_.attempt(),
+                                                       .ranks = environment.ranks,
+                                                       .began = began,
+                                                       .conditions = environment.conditions},
+                                       clock);
     beats_ = start_thread([this] { keep_beating(); });
   } catch (const Error& error) {
     lock_.release(static_cast<int>(error.code()), error.what());

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "cost/ledger.hpp"
 #include "trainer/config.hpp"
 #include "trainer/execution.hpp"
 
@@ -21,6 +22,7 @@ struct Environment {
   std::vector<std::string> valid_data;                 // and of the held-out ones
   std::vector<std::pair<std::string, size_t>> memory;  // planned bytes of rank 0 by kind, sums at the end
   std::string job = {};                                // the scheduler's number of the job; empty: none
+  AttemptConditions conditions = {};                   // for the ledger
   std::string branched_from = {};                      // the checkpoint of another run that this run began from
 };
 

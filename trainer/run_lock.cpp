@@ -133,11 +133,13 @@ std::vector<AttemptRecord> read_attempts(const std::string& run_directory) {
   return records;
 }
 
-std::optional<AttemptRecord> last_attempt(const std::string& run_directory) {
+std::string branch_origin(const std::string& run_directory) {
   const std::string directory = run_directory + "/attempts";
-  const int64_t last = highest(directory);
-  if (last == 0) return std::nullopt;
-  return read_record(fmt::format("{}/{}{}", directory, name_of(last), kEnd));
+  for (int64_t n = 1, last = highest(directory); n <= last; ++n) {
+    const std::string path = fmt::format("{}/{}{}", directory, name_of(n), kEnd);
+    if (path_exists(path)) return read_record(path).branched_from;
+  }
+  return {};
 }
 
 RunLock RunLock::acquire(const std::string& run_directory, AttemptRecord record, const LockTiming& timing) {

@@ -127,7 +127,7 @@ void Training::finish_report(StepReport& report, double tokens, double seconds, 
   const double spent = spent_before() + border.spent.sum();
   report.gpu_hours = spent / 3600;
   if (config.cluster.price_per_device_hour)
-    report.money = report.gpu_hours * config.cluster.price_per_device_hour->amount;
+    report.money = paid_before_ + border.spent.sum() / 3600 * config.cluster.price_per_device_hour->amount;
   report.budget_left = budget_.left_fraction(spent);
   // Said once: nothing computes faster than its multiply-adds, so the peak was measured on a machine that had no time.
   if (console_ != nullptr && !peak_doubted_ && *report.mfu > 1.0) {

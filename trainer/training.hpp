@@ -114,6 +114,7 @@ class Training {
   std::optional<int64_t> first_tokens_;  // with which the run's first attempt began; nothing: this is it
   double began_ = 0;                     // of the earliest rank, on this rank's clock
   double peak_ = 0;                      // FLOP/s of a rank
+  double paid_before_ = 0;               // by earlier attempts, in the currency of the price
   double token_seconds_ = 0;             // of a token in a step, lately
   bool begun_ = false;                   // it is known where it begins, and that it can
   bool evaluation_owed_ = false;         // of the step that it begins after

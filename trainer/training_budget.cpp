@@ -40,7 +40,7 @@ std::string_view Training::what_is_next() const {
 
 void Training::check_budget_of_a_new_run() {
   if (!budget_.limit()) return;
-  require_budget(run_.config, spent_before(),
+  require_budget(run_.config, record_ ? record_->ledger().earlier() : std::vector<LedgerLine>{},
                  spent_now() - spent_before() + cost_of_next_step(run_.from.step, run_.from.tokens) + budget_.save());
 }
 

@@ -48,7 +48,7 @@ Training::Training(Run& run, const TrainingSetup& setup, Console* console)
       setup_(setup),
       console_(console),
       store_(run.config.run.dir + "/checkpoints"),
-      budget_(budget_limit(run.config), {}) {}
+      budget_(std::nullopt, {}) {}
 
 Exit Training::operator()() {
   run_.allocate();
@@ -58,7 +58,9 @@ Exit Training::operator()() {
   began_ = run_.clock.now() - static_cast<double>(age) * 1e-9;
   run_.clock.begin_earlier(began_);
   peak_ = setup_.peak ? *setup_.peak : measured_peak(run_);
-  budget_ = Budget(budget_limit(run_.config), estimates(run_, peak_, setup_));
+  std::optional<double> limit;
+  if (const auto budget = budget_left(run_.config, {})) limit = budget->left;
+  budget_ = Budget(limit, estimates(run_, peak_, setup_));
   if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
   std::vector<FieldDifference> changes;
   // Before there is a directory that a damaged source would leave behind.
@@ -84,6 +86,11 @@ Exit Training::operator()() {
 
 void Training::take_directory() {
   const std::vector<std::string> hosts = run_.comm.all_gather_text(host_name());
+  const Config& config = run_.config;
+  const AttemptConditions conditions{
+      .price_per_device_hour = config.cluster.price_per_device_hour,
+      .flops_per_token = training_flops_per_token(config.model.shape, config.training.seq_length),
+      .peak_flops = peak_};
   agreed_by(run_.comm, console_ != nullptr, [&] {
     try {
       record_.emplace(run_.loaded,
@@ -95,6 +102,7 @@ void Training::take_directory() {
                                   .valid_data = data_digests(run_.valid_shards),
                                   .memory = run_.memory_by_kind(),
                                   .job = setup_.job,
+                                  .conditions = conditions,
                                   .branched_from = setup_.branched_from},
                       run_.clock, began_);
     } catch (const Error&) {
@@ -106,7 +114,9 @@ void Training::take_directory() {
       record_->describe();
     }
     const std::vector<LedgerLine>& earlier = record_->ledger().earlier();
-    budget_.learn(earlier, run_.comm.size());
+    budget_.learn(earlier, run_.comm.size(), conditions);
+    if (const auto budget = budget_left(config, earlier)) budget_.set_left(spent_before(), budget->left, budget->whole);
+    if (const auto& price = config.cluster.price_per_device_hour) paid_before_ = paid(earlier, *price);
     const auto first = std::ranges::find(earlier, "start", &LedgerLine::kind);
     if (first != earlier.end()) first_tokens_ = first->tokens;
     record_->directory().sweep();

@@ -41,7 +41,8 @@ TEST(Budget, ALargerStepIsTakenToCostAsMuchMore) {
 }
 
 TEST(Budget, LearnsTheSizesOfSteps) {
-  const auto line = [](int64_t attempt, const char* kind, int64_t tokens, double seconds) {
+  AttemptConditions then{.price_per_device_hour = {}, .flops_per_token = 10, .peak_flops = 1000};
+  const auto line = [&](int64_t attempt, const char* kind, int64_t tokens, double seconds) {
     LedgerLine l{.time = {},
                  .attempt = attempt,
                  .step = 1,
@@ -51,15 +52,49 @@ TEST(Budget, LearnsTheSizesOfSteps) {
                  .wall_seconds = 0,
                  .device_seconds = {},
                  .unaccounted_seconds = 0,
-                 .predicted_seconds = {}};
+                 .predicted_seconds = {},
+                 .conditions = {}};
     l.device_seconds[CostKind::compute] = seconds;
+    if (l.kind == "start") l.conditions = then;
     return l;
   };
+  const auto lines = [&] {
+    return std::vector<LedgerLine>{line(1, "start", 0, 9), line(1, "step", 100, 5), line(2, "start", 100, 9),
+                                   line(2, "step", 300, 6)};
+  };
   Budget budget(1000.0, {});
-  budget.learn({line(1, "start", 0, 9), line(1, "step", 100, 5), line(2, "start", 100, 9), line(2, "step", 300, 6)}, 2);
+  budget.learn(lines(), 2, then);
   EXPECT_EQ(budget.expected_step(100), 6);
   EXPECT_EQ(budget.expected_step(200), 10);
   EXPECT_EQ(budget.expected_step(400), 20);
+  // A peak is measured anew at every start; a little more or less is the same machine.
+  Budget again(1000.0, {.step = 1, .save = 0, .evaluation = 0});
+  again.learn(lines(), 2, {.price_per_device_hour = {}, .flops_per_token = 10, .peak_flops = 900});
+  EXPECT_EQ(again.expected_step(100), 6);
+  // Longer sequences, a slower machine: an estimate, which is never below what it was nor below what this start says.
+  const auto expected = [&](double flops, double peak, double estimate) {
+    Budget other(1000.0, {.step = estimate, .save = 0, .evaluation = 0});
+    other.learn(lines(), 2, {.price_per_device_hour = {}, .flops_per_token = flops, .peak_flops = peak});
+    EXPECT_DOUBLE_EQ(other.step(1000), 1.25 * other.expected_step(1000));  // nothing is known yet
+    return other.expected_step(1000);
+  };
+  EXPECT_DOUBLE_EQ(expected(30, 1000, 0), 150);
+  EXPECT_DOUBLE_EQ(expected(10, 250, 0), 200);
+  EXPECT_DOUBLE_EQ(expected(5, 4000, 0), 50);
+  EXPECT_DOUBLE_EQ(expected(30, 1000, 0.5), 500);
+  then = {};  // a ledger that does not say
+  EXPECT_DOUBLE_EQ(expected(30, 1000, 0), 50);
+}
+
+TEST(Budget, WhatIsLeftOfMoneyCountsAtThePresentPrice) {
+  Budget budget(100, {});
+  budget.set_left(60, 30, 200);  // half the price that 60 s were paid at would give 200 s in all, and 30 are left
+  EXPECT_EQ(budget.limit(), 90);
+  EXPECT_TRUE(budget.fits(60, 30));
+  EXPECT_FALSE(budget.fits(60, 30.1));
+  EXPECT_DOUBLE_EQ(*budget.left_fraction(60), 0.15);
+  EXPECT_EQ(budget.warning(60), 80);
+  EXPECT_EQ(budget.warning(81), 95);
 }
 
 TEST(Budget, FitsWithItsSaveOrNotAtAll) {

@@ -92,6 +92,36 @@ TEST(Ledger, LinesAddUpToRanksTimesWallTime) {
   EXPECT_EQ(totals_of(lines).sum(), 6);
 }
 
+TEST(Ledger, AnAttemptIsPaidAtItsOwnPrice) {
+  const ScratchDirectory dir;
+  const std::string path = dir.at("ledger.jsonl");
+  const auto attempt = [&](int64_t number, const std::optional<Money>& price) {
+    Hands hands;
+    const CostClock clock(hands.source(), 100, CostKind::startup);
+    Ledger ledger(path,
+                  {.number = number,
+                   .ranks = 1,
+                   .began = 100,
+                   .conditions = {.price_per_device_hour = price, .flops_per_token = 7, .peak_flops = 9}},
+                  clock);
+    for (int64_t step = 1; step <= 2; ++step) {
+      hands.t = 100 + 1800.0 * static_cast<double>(step);
+      ledger.book("step", step, step, seconds({{CostKind::startup, 1800.0 * static_cast<double>(step)}}));
+    }
+  };
+  attempt(1, Money{"usd", 3});
+  attempt(2, Money{"eur", 50});
+  attempt(3, std::nullopt);
+  attempt(4, Money{"usd", 0.5});
+  const std::vector<LedgerLine> lines = read_ledger(path);
+  EXPECT_DOUBLE_EQ(paid(lines, {"usd", 0.5}), 3 + 0.5 + 0.5 + 0.5);
+  EXPECT_DOUBLE_EQ(paid(lines, {"eur", 50}), 4 * 50);
+  ASSERT_TRUE(lines[0].conditions);
+  EXPECT_EQ(lines[0].conditions->flops_per_token, 7);
+  EXPECT_EQ(lines[0].conditions->peak_flops, 9);
+  EXPECT_FALSE(lines[1].conditions) << "once an attempt";
+}
+
 // A sign of life is booked to what goes on; the line that follows takes back what belongs elsewhere.
 TEST(Ledger, ABeatIsCorrectedByTheLineAfterIt) {
   const ScratchDirectory dir;

@@ -280,6 +280,27 @@ TEST(Report, APageStaysUnderAMegabyteForTheLargestRun) {
   EXPECT_GT(page.size(), 100'000u);
 }
 
+TEST(Report, EachAttemptIsPaidAtItsOwnPrice) {
+  ScratchDirectory run;
+  write_run(run);
+  RunHistory history = read_run_history(run.path());
+  const Report plain = make_report(history, facts(run.path()));
+  for (BookedLine& booked : history.ledger) {
+    if (booked.line.attempt != 1 || booked.line.kind != "start") continue;
+    booked.line.conditions =
+        AttemptConditions{.price_per_device_hour = Money{"usd", 7200}, .flops_per_token = 1, .peak_flops = 1};
+  }
+  const Report r = make_report(history, facts(run.path()));
+  const double first = r.attempts[0].device_hours, second = r.attempts[1].device_hours;
+  EXPECT_NEAR(r.money->amount, 7200 * first + 3600 * second, 1e-9);
+  EXPECT_NEAR(*r.paid_until(first / 2), 7200 * first / 2, 1e-9);
+  EXPECT_NEAR(*r.paid_until(r.device_hours + 1), r.money->amount + 3600, 1e-9);
+  EXPECT_NEAR(*r.price_of(r.device_hours), r.money->amount, 1e-9);
+  EXPECT_NE(report_page(r).find(" now, "), std::string::npos);
+  EXPECT_EQ(plain.money->amount, paid({}, {"usd", 3600}) + 3600 * plain.device_hours);
+  EXPECT_EQ(report_page(plain).find("in the mean"), std::string::npos);
+}
+
 // A free machine with a budget of money, and numbers that no integer holds.
 TEST(Report, OfCostsWithoutBounds) {
   ScratchDirectory run;

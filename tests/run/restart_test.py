@@ -227,6 +227,63 @@ class Restart(ProgramTest):
             self.assertEqual(self.loss(directory), loss)
             self.assertEqual((directory / "ledger.jsonl").read_bytes(), ledger)
 
+    def test_a_start_that_was_overtaken_does_not_say_where_the_run_began(self):
+        source = self.train(changes=["lr_scheduler.decay=constant"])
+        checkpoint = sorted((source.path / "checkpoints").glob("step-*"))[-1]
+        more = ["lr_scheduler.decay=constant", "training.eval_interval=0", "checkpoint.interval=0"]
+        for late_resume, resume in ((checkpoint, "auto"), ("auto", checkpoint)):
+            directory, words = self.train_words([*more, "training.train_steps=9"])
+            late = self.frozen([*words, "--resume", late_resume], directory)
+            _, longer = self.train_words([*more, "training.train_steps=1000000"], directory=directory)
+            killed = self.start(*longer, "--resume", resume)
+            metrics = directory / "metrics.jsonl"
+            self.wait_until(lambda: metrics.exists() and '"kind":"step"' in metrics.read_text(), "a step", killed)
+            killed.kill()
+            self.finish(killed)
+            late.send_signal(signal.SIGCONT)
+            self.assertIn(self.finish(late).code, (77, 78))
+            done = self.command(*words)
+            self.assertEqual(done.code, 0, str(done))
+            self.assertIn(f"resumed  {checkpoint}" if resume == checkpoint else "from step 1 again", done.err)
+            report = json.loads(self.command("report", directory, "--json").out)
+            self.assertEqual(report["branch"] is not None, resume == checkpoint)
+
+    def test_a_budget_of_money_counts_each_attempt_at_its_own_price(self):
+        more = ["lr_scheduler.decay=constant", "training.eval_interval=0", "data.valid=[]", "checkpoint.interval=0",
+                "training.train_steps=1000000", "budget.money={usd: 2}"]
+        directory, _ = self.train_words()
+        for price in (2000, 1000):
+            _, words = self.train_words([*more, f"cluster.price_per_device_hour={{usd: {price}}}"], directory=directory)
+            self.assertEqual(self.command(*words).code, 76)
+        prices, spent = {}, {}
+        for line in map(json.loads, (directory / "ledger.jsonl").read_text().splitlines()):
+            of = line["attempt"]
+            if "price_per_device_hour" in line:
+                prices[of] = line["price_per_device_hour"]["usd"]
+            spent[of] = spent.get(of, 0) + sum(line["device_s"].values()) + line["unaccounted_s"]
+        self.assertEqual(prices, {1: 2000, 2: 1000})
+        paid = sum(seconds / 3600 * prices[of] for of, seconds in spent.items())
+        self.assertLessEqual(paid, 2)
+        steps = Run(directory, None).metrics("step")
+        self.assertEqual(steps[-1]["attempt"], 2)
+        money = [line["cost/money"] for line in steps]
+        self.assertEqual(money, sorted(money))
+        self.assertAlmostEqual(steps[-1]["cost/budget_left_frac"], 1 - steps[-1]["cost/money"] / 2, delta=1e-9)
+        report = json.loads(self.command("report", directory, "--json").out)
+        self.assertAlmostEqual(report["money"]["amount"], paid, delta=1e-9)
+
+    def test_a_checkpoint_that_is_removed_while_it_is_verified_is_not_damaged(self):
+        directory, words = self.train_words(["training.train_steps=1000000", "training.eval_interval=0", "data.valid=[]",
+                                             "checkpoint.interval=1", "checkpoint.keep=1"])
+        child = self.start(*words)
+        checkpoints = directory / "checkpoints"
+        self.wait_until(lambda: checkpoints.exists() and any(checkpoints.glob("step-*")), "a checkpoint", child)
+        for _ in range(60):
+            done = self.command("checkpoint", "verify", directory)
+            self.assertEqual(done.code, 0, str(done))
+        child.send_signal(signal.SIGUSR1)
+        self.assertEqual(self.finish(child).code, 75)
+
     def test_a_stop_before_the_first_start(self):
         whole = self.train()
         for ranks in (None, 2):

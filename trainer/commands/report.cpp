@@ -14,6 +14,7 @@
 #include "cost/report_comparison.hpp"
 #include "cost/report_formats.hpp"
 #include "model/param_table.hpp"
+#include "trainer/budget_limit.hpp"
 #include "trainer/run_lock.hpp"
 
 namespace tael {
@@ -22,9 +23,14 @@ namespace {
 
 void add_settings(const Config& config, const RunHistory& history, ReportFacts& facts) {
   facts.price_per_device_hour = config.cluster.price_per_device_hour;
-  if (config.budget.gpu_hours) facts.budget_device_hours = *config.budget.gpu_hours;
-  if (config.budget.money && config.cluster.price_per_device_hour)
-    facts.budget_device_hours = config.budget.money->amount / config.cluster.price_per_device_hour->amount;
+  if (config.budget.gpu_hours) {
+    facts.budget_device_hours = *config.budget.gpu_hours;
+  } else {
+    std::vector<LedgerLine> lines;
+    for (const BookedLine& booked : history.ledger) lines.push_back(booked.line);
+    if (const auto budget = budget_left(config, lines))
+      facts.budget_device_hours = (totals_of(lines).sum() + budget->left) / 3600;
+  }
   facts.total_tokens = history.steps.empty()
                            ? config.training.all_tokens(history.begin_step, history.begin_tokens)
                            : config.training.all_tokens(history.steps.back().step, history.steps.back().tokens);
@@ -45,8 +51,8 @@ Report report_of(const std::string& run, const ConfigSearch& search) {
   ReportFacts facts;
   facts.directory = run;
   facts.made_at = iso_time(std::chrono::system_clock::now());
+  facts.branched_from = branch_origin(run);
   for (const AttemptRecord& a : read_attempts(run)) {
-    facts.branched_from = a.branched_from;
     facts.attempts.push_back({.number = a.attempt,
                               .host = a.owner.host,
                               .job = a.owner.job,

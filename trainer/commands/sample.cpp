@@ -1,9 +1,9 @@
 #include "trainer/commands/sample.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cmath>
-#include <charconv>
 #include <memory>
 
 #include "base/print.hpp"

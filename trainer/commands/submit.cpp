@@ -289,7 +289,7 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   require_resumable(newest, run);
   const Prediction prediction = predict(run, nodes, run.from);
   if (prediction.steps_done < run.steps)
-    require_budget(run.config, totals_of(read_ledger(directory + "/ledger.jsonl")).sum(),
+    require_budget(run.config, read_ledger(directory + "/ledger.jsonl"),
                    prediction.time.least_seconds() * static_cast<double>(nodes.all_ranks()));
 
   const std::string here = std::filesystem::current_path().string();

@@ -40,7 +40,7 @@ Beginning look_at(const std::string& directory, const std::string& resume) {
   if (resume == "auto") {
     // A damaged one is said, and put aside, when the run begins.
     if (!b.in_existing_run) return b;
-    if (const std::optional<AttemptRecord> last = last_attempt(directory)) b.branched_from = last->branched_from;
+    b.branched_from = branch_origin(directory);
     const CheckpointStore store(directory + "/checkpoints");
     b.checkpoint = store.newest();
     if (store.published().empty() && !b.branched_from.empty())
