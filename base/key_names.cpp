@@ -169,7 +169,8 @@ class Renamer {
   static void merge(ConfigNode& there, const Moved& moved) {
     for (size_t i = 0; i < moved.value.keys.size(); ++i) {
       const ConfigNode& name = moved.value.keys[i];
-      if (there.find(name.scalar) != nullptr) fail_at(name.origin, "duplicate key {}", join_keys(moved.key, key_in_words(name)));
+      if (there.find(name.scalar) != nullptr)
+        fail_at(name.origin, "duplicate key {}", join_keys(moved.key, key_in_words(name)));
       there.keys.push_back(name);
       there.items.push_back(moved.value.items[i]);
     }

@@ -5,9 +5,9 @@
 // i * seq_length. Files without weights form one epoch, file after file, permuted as a whole with (seed, epoch) or,
 // with shuffle off, in order. With weights, samples come in rounds in which each file has exactly its share of places,
 // spread evenly: the smallest round up to 1,024 places that gives whole numbers, else 65,536 places with the remainders
-// going to the largest fractions; a share of less than half a place of those is refused. The k-th place of a file, counted over all rounds, is its sample k: each file runs
-// through epochs of its own, permuted with (seed, file, epoch) or in order, and none of its windows comes twice before
-// all of them came.
+// going to the largest fractions; a share of less than half a place of those is refused. The k-th place of a file,
+// counted over all rounds, is its sample k: each file runs through epochs of its own, permuted with (seed, file, epoch)
+// or in order, and none of its windows comes twice before all of them came.
 #pragma once
 
 #include <cstdint>

@@ -31,8 +31,8 @@ void catch_interrupts() {
   std::signal(SIGUSR1, on_notice);
 }
 
-// A file that took the number of a closed stream would be written over by what is said there. Writing to these fails, as
-// it does to one that is closed.
+// A file that took the number of a closed stream would be written over by what is said there. Writing to these fails,
+// as it does to one that is closed.
 void occupy_closed_streams() {
   for (int opened = 0; opened <= STDERR_FILENO;) {
     opened = open("/dev/null", O_RDONLY);
