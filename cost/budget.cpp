@@ -43,38 +43,47 @@ void Budget::set_left(double spent, double left, double whole) {
 
 namespace {
 
-// How much longer than under these conditions the same work takes now, as far as it is known; at least 1. Nothing: as
-// long, but for what every step differs by.
-std::optional<double> slower_by(const std::optional<AttemptConditions>& then, const AttemptConditions& now) {
-  if (!then || then->flops_per_token <= 0 || then->peak_flops <= 0) return 1.0;
+// How much more the same may cost now than in an attempt, at least 1 each.
+struct Dearer {
+  double work = 1;     // of a token
+  double waiting = 1;  // of what all ranks wait for
+};
+
+// Nothing: the conditions are the same.
+std::optional<Dearer> dearer_than(const LedgerLine& first, int64_t ranks, const AttemptConditions& now) {
+  Dearer d;
+  d.waiting = std::max(1.0, static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, first.ranks)));
+  d.work = d.waiting;
+  const std::optional<AttemptConditions>& then = first.conditions;
+  if (!then || then->flops_per_token <= 0 || then->peak_flops <= 0) return d;
   const double flops = now.flops_per_token / then->flops_per_token, peak = then->peak_flops / now.peak_flops;
-  if (flops == 1 && peak < kSamePeak && peak > 1 / kSamePeak) return std::nullopt;
-  return std::max(1.0, flops * peak);
+  if (first.ranks == ranks && flops == 1 && peak < kSamePeak && peak > 1 / kSamePeak) return std::nullopt;
+  d.work *= std::max(1.0, flops * peak);
+  return d;
 }
 
 }  // namespace
 
 void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, const AttemptConditions& now) {
   int64_t attempt = 0, tokens = 0;  // of the line before
-  std::optional<double> slower;
+  std::optional<Dearer> dearer;
   for (const LedgerLine& line : lines) {
     const int64_t size = line.attempt == attempt ? line.tokens - tokens : 0;
-    if (line.attempt != attempt) slower = slower_by(line.conditions, now);
+    if (line.attempt != attempt) dearer = dearer_than(line, ranks, now);
     attempt = line.attempt;
     tokens = line.tokens;
-    if (line.ranks != ranks) continue;
     const double save = line.device_seconds[CostKind::checkpoint],
                  evaluation = line.device_seconds[CostKind::evaluation], step = line.sum() - save - evaluation;
     const bool is_step = line.kind == "step" && size > 0, evaluated = line.kind == "step" && evaluation > 0,
                saved = line.kind == "end" && save > 0;  // the last of an attempt: all waited for it
-    if (!slower) {
+    if (!dearer) {
       if (is_step) step_took(step, static_cast<double>(size));
       if (evaluated) evaluation_took(evaluation);
       if (saved) save_took(save);
     } else {
-      if (is_step) estimates_.step = std::max(estimates_.step, step / static_cast<double>(size) * *slower);
-      if (evaluated) estimates_.evaluation = std::max(estimates_.evaluation, evaluation * *slower);
-      if (saved) estimates_.save = std::max(estimates_.save, save);
+      if (is_step) estimates_.step = std::max(estimates_.step, step / static_cast<double>(size) * dearer->work);
+      if (evaluated) estimates_.evaluation = std::max(estimates_.evaluation, evaluation * dearer->work);
+      if (saved) estimates_.save = std::max(estimates_.save, save * dearer->waiting);
     }
   }
 }

@@ -27,8 +27,8 @@ class Budget {
 
   // `left` device-seconds of a budget that is `whole` are left after `spent`: of money, at the present price.
   void set_left(double spent, double left, double whole);
-  // What steps, saves and evaluations took in earlier attempts on as many ranks. Under other conditions than these they
-  // took another time: then it is only an estimate, scaled by the FLOPs of a token and the peak, and never down.
+  // What steps, saves and evaluations took in earlier attempts. On other ranks or under other conditions than these
+  // they took another time: then it is only an estimate, scaled by ranks, FLOPs of a token and peak, and never down.
   void learn(const std::vector<LedgerLine>& lines, int64_t ranks, const AttemptConditions& now);
   void step_took(double device_seconds, double size = 1) { steps_.add(device_seconds, size); }
   void save_took(double device_seconds) { saves_.add(device_seconds, 1); }

@@ -82,6 +82,12 @@ TEST(Budget, LearnsTheSizesOfSteps) {
   EXPECT_DOUBLE_EQ(expected(10, 250, 0), 200);
   EXPECT_DOUBLE_EQ(expected(5, 4000, 0), 50);
   EXPECT_DOUBLE_EQ(expected(30, 1000, 0.5), 500);
+  Budget more(1000.0, {});
+  more.learn(lines(), 6, then);  // on three times as many ranks
+  EXPECT_DOUBLE_EQ(more.expected_step(1000), 150);
+  Budget fewer(1000.0, {});
+  fewer.learn(lines(), 1, then);
+  EXPECT_DOUBLE_EQ(fewer.expected_step(1000), 50);
   then = {};  // a ledger that does not say
   EXPECT_DOUBLE_EQ(expected(30, 1000, 0), 50);
 }
