@@ -27,12 +27,12 @@ class Budget {
 
   // `left` device-seconds of a budget that is `whole` are left after `spent`: of money, at the present price.
   void set_left(double spent, double left, double whole);
-  // What steps, saves and evaluations took in earlier attempts. On other ranks or under other conditions than these
-  // they took another time: then it is only an estimate, scaled by ranks, FLOPs of a token and peak, and never down.
-  void learn(const std::vector<LedgerLine>& lines, int64_t ranks, const AttemptConditions& now);
-  void step_took(double device_seconds, double size = 1) { steps_.add(device_seconds, size); }
-  void save_took(double device_seconds) { saves_.add(device_seconds, 1); }
-  void evaluation_took(double device_seconds) { evaluations_.add(device_seconds, 1); }
+  // What steps, saves and evaluations took in earlier attempts on as many ranks and, but for saves, with as much work a
+  // token. The machine may be another: until this attempt has measured one itself, its estimate counts too.
+  void learn(const std::vector<LedgerLine>& lines, int64_t ranks, double flops_per_token);
+  void step_took(double device_seconds, double size = 1) { steps_.measured(device_seconds, size); }
+  void save_took(double device_seconds) { saves_.measured(device_seconds, 1); }
+  void evaluation_took(double device_seconds) { evaluations_.measured(device_seconds, 1); }
   // What the next one is expected to cost: the dearest of the last.
   double expected_step(double size = 1) const { return steps_.dearest(estimates_.step, size); }
   double expected_save() const { return saves_.dearest(estimates_.save, 1); }
@@ -55,6 +55,10 @@ class Budget {
   class Costs {
    public:
     void add(double device_seconds, double size);
+    void measured(double device_seconds, double size) {  // by this attempt
+      add(device_seconds, size);
+      measured_ = true;
+    }
     double dearest(double estimate, double size) const;
     double at_most(double estimate, double size) const;
 
@@ -65,6 +69,7 @@ class Budget {
       double at(double other_size) const { return device_seconds * (other_size > size ? other_size / size : 1.0); }
     };
     std::deque<Cost> last_;
+    bool measured_ = false;
   };
 
   std::optional<double> limit_;

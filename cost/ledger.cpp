@@ -33,7 +33,6 @@ LedgerLine read_line(const Json& json) {
   if (const Json* flops = json.find("flops_per_token")) {
     AttemptConditions& c = line.conditions.emplace();
     c.flops_per_token = flops->as_double();
-    c.peak_flops = json.at("peak_flops").as_double();
     if (const Json* price = json.find("price_per_device_hour"))
       for (const JsonMember& entry : price->members())
         c.price_per_device_hour = Money{entry.key, entry.value.as_double()};
@@ -127,7 +126,7 @@ void Ledger::append(LedgerLine line) {
   if (line.conditions) {
     if (const std::optional<Money>& price = line.conditions->price_per_device_hour)
       json.key("price_per_device_hour").begin_object().field(price->currency, price->amount).end_object();
-    json.field("flops_per_token", line.conditions->flops_per_token).field("peak_flops", line.conditions->peak_flops);
+    json.field("flops_per_token", line.conditions->flops_per_token);
   }
   const std::string text = json.end_object().text() + "\n";
   file_.write_at(size_, text.data(), text.size());

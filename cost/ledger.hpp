@@ -7,7 +7,7 @@
 // `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start, step, evaluation,
 // checkpoint, beat (a sign of life inside something long, booked to what goes on), restart (moves the work that a
 // restart throws away from its kinds to `lost`), end. The first line of an attempt also says under which conditions it
-// ran: "price_per_device_hour": {CURRENCY: amount} where there is one, "flops_per_token", "peak_flops".
+// ran: "price_per_device_hour": {CURRENCY: amount} where there is one, and "flops_per_token" of training.
 //
 // Rank 0 alone writes. All failures are Error(io).
 #pragma once
@@ -24,11 +24,9 @@
 
 namespace tael {
 
-// Under which an attempt ran. What the next one costs can be told from it only where they are the same.
 struct AttemptConditions {
   std::optional<Money> price_per_device_hour;
   double flops_per_token = 0;  // of training
-  double peak_flops = 0;       // of a rank, measured; FLOP/s
 };
 
 struct LedgerLine {

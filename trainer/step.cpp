@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/rng.hpp"
 #include "optim/expert_bias.hpp"
 #include "parallel/agree.hpp"
 #include "trainer/health.hpp"
@@ -145,6 +146,58 @@ StepReport train_step(Run& run, Progress& progress) {
   }
   progress = after;
   return report;
+}
+
+double trial_step(Run& run, int64_t sequences) {
+  const ModelShape& shape = run.config.model.shape;
+  const int64_t lane_size = run.division.lane_sequences(sequences),
+                count = std::min(run.division.micro_batch, lane_size),
+                micro_batches = run.division.lanes * ((lane_size + count - 1) / count),
+                columns = run.config.training.seq_length + 1 + shape.num_nextn_predict_layers;
+  const Rng random(0, "tokens of a trial");
+  std::vector<int32_t> numbers(static_cast<size_t>(count * columns));
+  const Batch batch{.tokens = mat(static_cast<const int32_t*>(numbers.data()), count, columns)};
+  const LossCoefficients coefficients{.main = 1e-3, .mtp = 1e-3, .balance = 1e-3};
+  uint64_t drawn = 0;
+  const auto micro_batch = [&](Vec<float> grads) {
+    NonFinite ignored;
+    for (int32_t& token : numbers)
+      token = static_cast<int32_t>(random.below(drawn++, static_cast<uint64_t>(shape.vocab_size)));
+    const double begin = run.clock.now();
+    run_micro_batch(run, batch, 0, count, coefficients, grads, 0, ignored);
+    return run.clock.now() - begin;
+  };
+  // The first touches memory for the first time; where it is long that matters little.
+  constexpr double kEnough = 0.25;  // seconds
+  double seconds = 0;               // of this rank
+  for (const bool warm : {false, true}) {
+    run.comm.barrier();
+    const double begin = run.clock.now();
+    double computed = 0;
+    int64_t runs = 0;
+    for (int64_t lane = 0; lane < run.division.lanes; ++lane) {
+      const Vec<float> grads = run.lanes->begin_lane(run.stream);
+      while (lane == 0 && (runs == 0 || (warm && computed < kEnough && runs < micro_batches))) {
+        computed += micro_batch(grads);
+        ++runs;
+      }
+      run.lanes->end_lane(run.stream);
+    }
+    const Vec<float> grads = run.lanes->finish();
+    const double summed = run.clock.now();
+    run.comm.barrier();
+    reduce_gradients(run.stream, run.comm, run.division.order, run.wire, grads);
+    const double reduced = run.clock.now();
+    global_norm(run.stream, run.spans, grads, run.norm_rows);
+    const double norm = run.clock.now() - reduced, rest = summed - begin - computed + 9 * norm;
+    seconds = rest + computed / static_cast<double>(runs) * static_cast<double>(micro_batches);
+    int64_t longest = static_cast<int64_t>((reduced - begin) * 1e9);
+    run.comm.all_reduce({&longest, 1}, ReduceOp::max);
+    if (static_cast<double>(longest) * 1e-9 > 1) break;
+  }
+  int64_t slowest = static_cast<int64_t>(seconds * 1e9);
+  run.comm.all_reduce({&slowest, 1}, ReduceOp::max);
+  return static_cast<double>(slowest) * 1e-9;
 }
 
 }  // namespace tael

@@ -49,6 +49,7 @@ class Training {
 
   // Where it begins.
   bool is_new_branch() const { return !setup_.in_existing_run && !setup_.branched_from.empty(); }
+  void estimate_costs();
   void check_budget_of_a_new_run();
   bool is_finished();
   bool budget_is_used_up();

@@ -7,6 +7,7 @@
 #include "cost/flops.hpp"
 #include "cost/job_time.hpp"
 #include "cost/machine.hpp"
+#include "model/init.hpp"
 #include "trainer/budget_limit.hpp"
 #include "trainer/start_facts.hpp"
 
@@ -27,14 +28,23 @@ double measured_peak(Run& run) {
   return sum / static_cast<double>(all.size());
 }
 
+// Device-seconds of a token in the step to come, before one was measured. Where a budget depends on it, a part of such a
+// step is tried: how much of its peak a machine reaches with a model, nobody knows.
+double token_seconds(Run& run, double peak, const TrainingSetup& setup) {
+  const TrainingOptions& t = run.config.training;
+  const std::vector<int64_t> sizes = t.global_batch_size.all();
+  const double ranks = run.comm.size(), length = static_cast<double>(t.seq_length);
+  if (setup.predicted_step_seconds)
+    return *setup.predicted_step_seconds * ranks / (static_cast<double>(std::ranges::max(sizes)) * length);
+  if (!budget_left(run.config, {}) || run.from.step >= run.steps)
+    return predicted_step_seconds(training_flops_per_token(run.config.model.shape, t.seq_length), peak);
+  const int64_t sequences = t.global_batch_size.at(run.from.tokens);
+  return trial_step(run, sequences) * ranks / (static_cast<double>(sequences) * length);
+}
+
 // Device-seconds of a token's share of a step, a save and an evaluation, before any of them was measured.
-Budget::Estimates estimates(const Run& run, double peak, const TrainingSetup& setup) {
-  const Config& c = run.config;
-  const double flops = training_flops_per_token(c.model.shape, c.training.seq_length), ranks = run.comm.size();
-  const std::vector<int64_t> sizes = c.training.global_batch_size.all();
-  const double step_tokens = static_cast<double>(std::ranges::max(sizes) * c.training.seq_length);
-  const double token_seconds = setup.predicted_step_seconds ? *setup.predicted_step_seconds * ranks / step_tokens
-                                                            : predicted_step_seconds(flops, peak);
+Budget::Estimates estimates(const Run& run, double token_seconds, const TrainingSetup& setup) {
+  const double ranks = run.comm.size();
   const double bytes = 3.0 * static_cast<double>(run.network.table().size()) * sizeof(float);
   return {.step = token_seconds,
           .save = ranks * setup.predicted_save_seconds.value_or(0.05 + bytes / kAssumedFileRate),
@@ -58,10 +68,6 @@ Exit Training::operator()() {
   began_ = run_.clock.now() - static_cast<double>(age) * 1e-9;
   run_.clock.begin_earlier(began_);
   peak_ = setup_.peak ? *setup_.peak : measured_peak(run_);
-  std::optional<double> limit;
-  if (const auto budget = budget_left(run_.config, {})) limit = budget->left;
-  budget_ = Budget(limit, estimates(run_, peak_, setup_));
-  if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
   std::vector<FieldDifference> changes;
   // Before there is a directory that a damaged source would leave behind.
   if (is_new_branch()) {
@@ -70,6 +76,8 @@ Exit Training::operator()() {
     run_.begin_at({});
     run_.initialize();
   }
+  estimate_costs();
+  if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
   try {
     take_directory();
     if (is_finished()) return Exit::done;
@@ -84,13 +92,22 @@ Exit Training::operator()() {
   }
 }
 
+void Training::estimate_costs() {
+  const auto budget = budget_left(run_.config, {});
+  // Any weights will do for a trial; those of a run that is there are read when it is known from where.
+  if (budget && setup_.in_existing_run)
+    init_params(run_.stream, run_.network.table(), static_cast<uint64_t>(run_.config.run.seed), run_.params.data,
+                run_.biases.data);
+  const double token = token_seconds(run_, peak_, setup_);
+  budget_ = Budget(budget ? std::optional(budget->left) : std::nullopt, estimates(run_, token, setup_));
+}
+
 void Training::take_directory() {
   const std::vector<std::string> hosts = run_.comm.all_gather_text(host_name());
   const Config& config = run_.config;
   const AttemptConditions conditions{
       .price_per_device_hour = config.cluster.price_per_device_hour,
-      .flops_per_token = training_flops_per_token(config.model.shape, config.training.seq_length),
-      .peak_flops = peak_};
+      .flops_per_token = training_flops_per_token(config.model.shape, config.training.seq_length)};
   agreed_by(run_.comm, console_ != nullptr, [&] {
     try {
       record_.emplace(run_.loaded,
@@ -114,7 +131,7 @@ void Training::take_directory() {
       record_->describe();
     }
     const std::vector<LedgerLine>& earlier = record_->ledger().earlier();
-    budget_.learn(earlier, run_.comm.size(), conditions);
+    budget_.learn(earlier, run_.comm.size(), conditions.flops_per_token);
     if (const auto budget = budget_left(config, earlier)) budget_.set_left(spent_before(), budget->left, budget->whole);
     if (const auto& price = config.cluster.price_per_device_hour) paid_before_ = paid(earlier, *price);
     const auto first = std::ranges::find(earlier, "start", &LedgerLine::kind);

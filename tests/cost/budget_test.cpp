@@ -41,7 +41,7 @@ TEST(Budget, ALargerStepIsTakenToCostAsMuchMore) {
 }
 
 TEST(Budget, LearnsTheSizesOfSteps) {
-  AttemptConditions then{.price_per_device_hour = {}, .flops_per_token = 10, .peak_flops = 1000};
+  const AttemptConditions then{.price_per_device_hour = {}, .flops_per_token = 10};
   const auto line = [&](int64_t attempt, const char* kind, int64_t tokens, double seconds) {
     LedgerLine l{.time = {},
                  .attempt = attempt,
@@ -63,33 +63,38 @@ TEST(Budget, LearnsTheSizesOfSteps) {
                                    line(2, "step", 300, 6)};
   };
   Budget budget(1000.0, {});
-  budget.learn(lines(), 2, then);
+  budget.learn(lines(), 2, 10);
   EXPECT_EQ(budget.expected_step(100), 6);
   EXPECT_EQ(budget.expected_step(200), 10);
   EXPECT_EQ(budget.expected_step(400), 20);
-  // A peak is measured anew at every start; a little more or less is the same machine.
-  Budget again(1000.0, {.step = 1, .save = 0, .evaluation = 0});
-  again.learn(lines(), 2, {.price_per_device_hour = {}, .flops_per_token = 10, .peak_flops = 900});
-  EXPECT_EQ(again.expected_step(100), 6);
-  // Longer sequences, a slower machine: an estimate, which is never below what it was nor below what this start says.
-  const auto expected = [&](double flops, double peak, double estimate) {
-    Budget other(1000.0, {.step = estimate, .save = 0, .evaluation = 0});
-    other.learn(lines(), 2, {.price_per_device_hour = {}, .flops_per_token = flops, .peak_flops = peak});
-    EXPECT_DOUBLE_EQ(other.step(1000), 1.25 * other.expected_step(1000));  // nothing is known yet
-    return other.expected_step(1000);
-  };
-  EXPECT_DOUBLE_EQ(expected(30, 1000, 0), 150);
-  EXPECT_DOUBLE_EQ(expected(10, 250, 0), 200);
-  EXPECT_DOUBLE_EQ(expected(5, 4000, 0), 50);
-  EXPECT_DOUBLE_EQ(expected(30, 1000, 0.5), 500);
-  Budget more(1000.0, {});
-  more.learn(lines(), 6, then);  // on three times as many ranks
-  EXPECT_DOUBLE_EQ(more.expected_step(1000), 150);
-  Budget fewer(1000.0, {});
-  fewer.learn(lines(), 1, then);
-  EXPECT_DOUBLE_EQ(fewer.expected_step(1000), 50);
-  then = {};  // a ledger that does not say
-  EXPECT_DOUBLE_EQ(expected(30, 1000, 0), 50);
+  // Steps with other work a token, or on other ranks, say nothing; a ledger that does not say has the same.
+  for (const auto& [ranks, flops] : {std::pair{2, 11.0}, {3, 10.0}}) {
+    Budget other(1000.0, {.step = 1, .save = 0, .evaluation = 0});
+    other.learn(lines(), ranks, flops);
+    EXPECT_EQ(other.expected_step(100), 100);
+  }
+  std::vector<LedgerLine> silent = lines();
+  for (LedgerLine& l : silent) l.conditions.reset();
+  Budget unsaid(1000.0, {});
+  unsaid.learn(silent, 2, 10);
+  EXPECT_EQ(unsaid.expected_step(100), 6);
+}
+
+// The machine may be slower than that of the attempt before.
+TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
+  LedgerLine save{};
+  save.kind = "end";
+  save.ranks = 2;
+  save.device_seconds[CostKind::checkpoint] = 3;
+  Budget budget(1000.0, {.step = 10, .save = 1, .evaluation = 0});
+  budget.learn({save}, 2, 0);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(budget.step(), 12.5);
+  EXPECT_EQ(budget.save(), 3.75);
+  budget.step_took(2);
+  EXPECT_EQ(budget.step(), 2.5);
+  Budget more(1000.0, {.step = 10, .save = 1, .evaluation = 0});
+  more.learn({save}, 8, 0);  // on four times as many ranks
+  EXPECT_EQ(more.save(), 15);
 }
 
 TEST(Budget, WhatIsLeftOfMoneyCountsAtThePresentPrice) {

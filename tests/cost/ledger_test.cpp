@@ -102,7 +102,7 @@ TEST(Ledger, AnAttemptIsPaidAtItsOwnPrice) {
                   {.number = number,
                    .ranks = 1,
                    .began = 100,
-                   .conditions = {.price_per_device_hour = price, .flops_per_token = 7, .peak_flops = 9}},
+                   .conditions = {.price_per_device_hour = price, .flops_per_token = 7}},
                   clock);
     for (int64_t step = 1; step <= 2; ++step) {
       hands.t = 100 + 1800.0 * static_cast<double>(step);
@@ -118,7 +118,6 @@ TEST(Ledger, AnAttemptIsPaidAtItsOwnPrice) {
   EXPECT_DOUBLE_EQ(paid(lines, {"eur", 50}), 4 * 50);
   ASSERT_TRUE(lines[0].conditions);
   EXPECT_EQ(lines[0].conditions->flops_per_token, 7);
-  EXPECT_EQ(lines[0].conditions->peak_flops, 9);
   EXPECT_FALSE(lines[1].conditions) << "once an attempt";
 }
 

@@ -287,8 +287,7 @@ TEST(Report, EachAttemptIsPaidAtItsOwnPrice) {
   const Report plain = make_report(history, facts(run.path()));
   for (BookedLine& booked : history.ledger) {
     if (booked.line.attempt != 1 || booked.line.kind != "start") continue;
-    booked.line.conditions =
-        AttemptConditions{.price_per_device_hour = Money{"usd", 7200}, .flops_per_token = 1, .peak_flops = 1};
+    booked.line.conditions = AttemptConditions{.price_per_device_hour = Money{"usd", 7200}, .flops_per_token = 1};
   }
   const Report r = make_report(history, facts(run.path()));
   const double first = r.attempts[0].device_hours, second = r.attempts[1].device_hours;
