@@ -279,6 +279,17 @@ ConfigNode ScheduleKind::write(const Schedule& schedule) const {
   return write_points(schedule, [&](double x) { return value.write(x); });
 }
 
+void require_only(const ConfigNode& map, std::span<const std::string_view> names) {
+  for (const ConfigNode& key : map.keys) {
+    if (std::ranges::find(names, key.scalar) != names.end()) continue;
+    std::string list;
+    for (size_t i = 0; i < names.size(); ++i)
+      list += fmt::format("{}{}", i == 0 ? "" : i + 1 == names.size() ? " and " : ", ", names[i]);
+    throw BadValue{key.origin, "only " + list,
+                   fmt::format("{}; the nearest is {}", key_in_words(key), nearest_of(key.scalar, names))};
+  }
+}
+
 std::string BatchSizeKind::expected() const {
   return "a whole number of sequences, a list of [from tokens, sequences], or {start, end, over, increment}";
 }
@@ -300,14 +311,12 @@ void BatchSizeKind::read(const ConfigNode& node, BatchSize& value) const {
     };
     const std::array<Part, 4> parts = {
         {{"start", &ramp.start}, {"end", &ramp.end}, {"over", &ramp.over_tokens}, {"increment", &ramp.increment}}};
+    constexpr std::array<std::string_view, 4> kNames = {"start", "end", "over", "increment"};
+    require_only(node, kNames);
     for (const Part& part : parts) {
       const ConfigNode* found = node.find(part.name);
       if (found == nullptr) refuse(node, fmt::format("all of start, end, over, increment; {} is not given", part.name));
       (part.name == "over" ? Count{1} : sequences).read(*found, *part.target);
-    }
-    for (const ConfigNode& key : node.keys) {
-      const bool known = std::any_of(parts.begin(), parts.end(), [&](const Part& p) { return p.name == key.scalar; });
-      if (!known) refuse(key, "only start, end, over and increment");
     }
     if (ramp.end < ramp.start) refuse(node, fmt::format("an end of at least the start {}", ramp.start));
     if ((ramp.end - ramp.start) % ramp.increment != 0) {

@@ -30,6 +30,9 @@ struct BadValue {
 };
 [[noreturn]] void refuse(const ConfigNode& node, std::string expected);
 
+// BadValue for the first key of the map that is none of these names: "expected only X, got Y; the nearest is Z".
+void require_only(const ConfigNode& map, std::span<const std::string_view> names);
+
 struct Integer {  // digits, nothing else: no fraction, exponent, unit, leading zero, hexadecimal
   int64_t min = 0;
   int64_t max = std::numeric_limits<int64_t>::max();

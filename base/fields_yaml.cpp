@@ -312,7 +312,16 @@ ConfigNode parse_override(std::string_view text) {
   ConfigNode list;
   try {
     list = parse_yaml(fmt::format("[{}]\n", text.substr(equals + 1)), source);
-  } catch (const Error&) {
+  } catch (const Error& error) {
+    // What is no YAML, said of brackets that nobody wrote, helps nobody; what is YAML and not accepted does.
+    const std::string_view what = error.what();
+    std::string reason(what.substr(std::min(what.find(": ") + 2, what.size())));
+    for (const std::string_view known : {"duplicate key", "anchors", "merge keys", "the tag", "nested deeper"}) {
+      if (!reason.starts_with(known)) continue;
+      reason = reason.substr(0, reason.find("; it is first given"));
+      if (const size_t at = reason.find("[0]"); at != std::string::npos) reason.replace(at, 3, key);
+      fail(Exit::bad_config, "command line: {}: {}", key, reason);
+    }
     fail(Exit::bad_config,
          "command line: {}: \"{}\" is not a value in YAML's flow style; quote text that holds []{{}},:#", key,
          text.substr(equals + 1, 60));

@@ -31,7 +31,7 @@ std::optional<int64_t> ended_at(const std::string& run) {
 }
 
 void use_checkpoint(ModelSource& source, Checkpoint checkpoint) {
-  checkpoint.verify_beside_tensors();  // which are verified as they are read
+  checkpoint.verify();  // all of it: whose moments are damaged is not what a run stands for
   if (checkpoint.state().training) {
     source.step = checkpoint.state().step;
     source.tokenizer = checkpoint.state().tokenizer;
@@ -58,7 +58,6 @@ void open_run(ModelSource& source, const std::string& run) {
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     try {
       Checkpoint checkpoint = Checkpoint::open(store.path(*step));
-      verify_weights(checkpoint);
       use_checkpoint(source, std::move(checkpoint));
       return;
     } catch (const Error& error) {
@@ -102,16 +101,6 @@ void CheckpointFiles::read(const TensorSpec& weight, uint64_t begin, void* out, 
   CHECK(begin % width == 0 && bytes % width == 0);
   checkpoint_.read_range(*checkpoint_.find(StateKind::weight, weight.name), static_cast<int64_t>(begin / width),
                          static_cast<int64_t>(bytes / width), out);
-}
-
-void verify_weights(const Checkpoint& checkpoint) {
-  std::vector<std::byte> piece(kStreamBytes);
-  for (const Box& box : checkpoint.tensors()) {
-    if (box.kind != StateKind::weight && box.kind != StateKind::text) continue;
-    const int64_t at_once = static_cast<int64_t>(kStreamBytes / size_of(box.dtype));
-    for (int64_t first = 0; first < box.elements(); first += at_once)
-      checkpoint.read_range(box, first, std::min(at_once, box.elements() - first), piece.data());
-  }
 }
 
 std::string find_checkpoint(const std::string& path) {

@@ -52,7 +52,4 @@ ModelSource open_model(const std::string& model);
 // The checkpoint that `path` is, or the newest of the run that it is, damaged or not. Error(bad_data): neither.
 std::string find_checkpoint(const std::string& path);
 
-// Reads all weights of a checkpoint once. Error(bad_data) naming the first that is damaged.
-void verify_weights(const Checkpoint& checkpoint);
-
 }  // namespace tael

@@ -88,12 +88,23 @@ void add_hours(Report& r) {
   r.unaccounted = totals.unaccounted_seconds / kHour;
   r.device_hours = totals.sum() / kHour;
   if (r.device_hours > 0) r.goodput = r.productive / r.device_hours;
-  if (r.facts.price_per_device_hour) {
-    std::vector<LedgerLine> lines;
-    for (const BookedLine& booked : r.history.ledger) lines.push_back(booked.line);
-    r.money = Money{r.facts.price_per_device_hour->currency, paid(lines, *r.facts.price_per_device_hour)};
-  }
+}
+
+// Each attempt's device-seconds at the price that it had.
+void add_money(Report& r) {
   if (r.facts.budget_device_hours) r.budget_left = *r.facts.budget_device_hours - r.device_hours;
+  const std::optional<Money>& now = r.facts.price_per_device_hour;
+  if (!now) return;
+  std::map<int64_t, double> prices;
+  for (const AttemptCost& attempt : r.attempts) prices[attempt.start.number] = attempt.price;
+  for (const BookedLine& booked : r.history.ledger) {
+    const double price = prices.at(booked.line.attempt) / kHour;
+    const CostSeconds seconds = standing_seconds(booked);
+    for (size_t k = 0; k < kCostKinds; ++k) r.paid_by_kind.of[k] += seconds.of[k] * price;
+    r.paid_unaccounted += booked.line.unaccounted_seconds * price;
+  }
+  r.money = Money{now->currency, r.paid_by_kind.sum() + r.paid_unaccounted};
+  if (r.facts.budget_money) r.budget_left = r.facts.budget_money->amount - r.money->amount;
 }
 
 void add_attempts(Report& r) {
@@ -214,6 +225,7 @@ void add_forecast(Report& r) {
              .seconds = left * pace / ranks,
              .fits_budget = std::nullopt};
   if (r.facts.budget_device_hours) f.fits_budget = f.device_hours <= *r.facts.budget_device_hours;
+  if (r.facts.budget_money && r.money) f.fits_budget = *r.paid_until(f.device_hours) <= r.facts.budget_money->amount;
   r.forecast = f;
 }
 
@@ -224,9 +236,8 @@ std::string Report::name() const {
   return end == std::string::npos ? facts.directory : facts.directory.substr(0, end + 1);
 }
 
-std::optional<double> Report::price_of(double hours) const {
-  if (!money) return std::nullopt;
-  return device_hours > 0 ? hours * (money->amount / device_hours) : 0.0;
+double Report::mean_price() const {
+  return device_hours > 0 ? money->amount / device_hours : facts.price_per_device_hour->amount;
 }
 
 std::optional<double> Report::paid_until(double hours) const {
@@ -262,6 +273,7 @@ Report make_report(RunHistory history, ReportFacts facts) {
   r.history = std::move(history);
   add_hours(r);
   add_attempts(r);
+  add_money(r);
   add_learning(r);
   add_speed(r);
   add_forecast(r);

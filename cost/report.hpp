@@ -31,8 +31,9 @@ struct ReportFacts {
   std::vector<Attempt> attempts;
   std::string branched_from;  // the checkpoint of another run that the run began from; empty: none
   std::optional<Money> price_per_device_hour;
-  std::optional<double> budget_device_hours;
-  int64_t total_tokens = 0;  // of the whole run
+  std::optional<double> budget_device_hours;  // of the two budgets
+  std::optional<Money> budget_money;          // at most one is there
+  int64_t total_tokens = 0;                   // of the whole run
   int64_t parameters = 0, active_parameters = 0;
   double flops_per_token = 0;  // of training (cost/flops.hpp)
   std::string tokenizer;
@@ -65,7 +66,9 @@ struct Report {
   double productive = 0;  // in steps that stand
   double goodput = 0;     // productive / device_hours
   std::optional<Money> money;
-  std::optional<double> budget_left;  // device-hours; below zero: overdrawn
+  CostSeconds paid_by_kind;  // in its currency, each attempt's at the price that it had; the sum is `money`
+  double paid_unaccounted = 0;
+  std::optional<double> budget_left;  // device-hours, or money where that is the budget; below zero: overdrawn
   std::optional<Forecast> forecast;   // of a run that is not over
   std::vector<AttemptCost> attempts;
 
@@ -82,8 +85,8 @@ struct Report {
 
   std::string name() const;  // the directory as it was given, without slashes behind it
   bool over() const { return history.state == "done"; }
-  // Money for so many of the device-hours that were spent, at their mean price. Nothing without a price.
-  std::optional<double> price_of(double hours) const;
+  // Of a device-hour, over all attempts. REQUIRES money.
+  double mean_price() const;
   // Money until so many device-hours: each attempt's at the price that it had, further ones at the present price.
   std::optional<double> paid_until(double hours) const;
 };

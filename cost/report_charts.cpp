@@ -101,8 +101,8 @@ LineChart loss_lines(const Report& r, bool by_hours) {
     valid.y.push_back(eval.loss);
   }
   if (!valid.x.empty()) chart.lines.push_back(std::move(valid));
-  if (by_hours && r.facts.price_per_device_hour) {
-    chart.top_axis_scale = r.price_of(1).value_or(0);
+  if (by_hours && r.money) {
+    chart.top_axis_scale = r.mean_price();
     chart.top_axis_label = r.facts.price_per_device_hour->currency;
   }
   if (!by_hours) {
@@ -139,14 +139,21 @@ ShareChart hours_shares(const Report& r) {
   return chart;
 }
 
+// What is left of the budget, in its own unit; without one the device-hours that were spent.
 LineChart burn_down(const Report& r) {
   const std::optional<double>& budget = r.facts.budget_device_hours;
-  const auto shown = [&](double hours) { return budget ? *budget - hours : hours; };
-  LineChart chart{.title = budget ? "Budget left" : "Device-hours spent",
+  const std::optional<Money>& money = r.facts.budget_money;
+  const bool any = budget || (money && r.money);
+  const auto shown = [&](double hours) {
+    return budget ? *budget - hours : any ? money->amount - *r.paid_until(hours) : hours;
+  };
+  LineChart chart{.title = any ? "Budget left" : "Device-hours spent",
                   .x_label = "tokens",
-                  .y_label = budget ? "device-hours left" : "device-hours"};
-  chart.lines.push_back(line_of(r, budget ? "left" : "spent", kBlue, tokens_of,
-                                [&](const StepPoint& s) { return shown(s.device_hours); }));
+                  .y_label = budget ? "device-hours left"
+                             : any  ? money->currency + " left"
+                                    : "device-hours"};
+  chart.lines.push_back(
+      line_of(r, any ? "left" : "spent", kBlue, tokens_of, [&](const StepPoint& s) { return shown(s.device_hours); }));
   chart.bands = attempt_bands(r);
   chart.y_from_zero = true;
   if (r.forecast) {

@@ -28,7 +28,9 @@ void write_attempts(JsonWriter& json, const Report& r) {
     json.field("ranks", a.start.ranks).field("began", a.start.began).field("ended", a.start.ended);
     json.field("exit_code", static_cast<int64_t>(a.start.exit_code)).field("reason", a.start.reason);
     json.field("first_step", a.first_step).field("last_step", a.last_step).field("lost_steps", a.lost_steps);
-    json.field("device_hours", a.device_hours).end_object();
+    json.field("device_hours", a.device_hours);
+    if (r.money) json.field("price_per_device_hour", a.price).field("money", a.device_hours * a.price);
+    json.end_object();
   }
   json.end_array();
 }
@@ -59,15 +61,24 @@ void write(JsonWriter& json, const Report& r) {
   json.key("money");
   if (r.money) {
     json.begin_object().field("currency", r.money->currency).field("amount", r.money->amount);
-    json.field("per_device_hour", r.facts.price_per_device_hour->amount).end_object();
+    json.field("per_device_hour", r.facts.price_per_device_hour->amount).key("by_kind").begin_object();
+    for (size_t k = 0; k < kCostKinds; ++k)
+      if (r.paid_by_kind.of[k] != 0) json.field(name_of(static_cast<CostKind>(k)), r.paid_by_kind.of[k]);
+    json.end_object().field("unaccounted", r.paid_unaccounted).end_object();
   } else {
     json.null();
   }
   json.key("budget");
-  if (r.budget_left)
-    json.begin_object().field("device_hours", *r.facts.budget_device_hours).field("left", *r.budget_left).end_object();
-  else
+  if (r.budget_left) {
+    json.begin_object();
+    if (const std::optional<Money>& budget = r.facts.budget_money)
+      json.field("currency", budget->currency).field("amount", budget->amount);
+    else
+      json.field("device_hours", *r.facts.budget_device_hours);
+    json.field("left", *r.budget_left).end_object();
+  } else {
     json.null();
+  }
   json.key("forecast");
   if (r.forecast) {
     json.begin_object().field("device_hours", r.forecast->device_hours).field("low", r.forecast->low);

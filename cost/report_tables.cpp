@@ -48,16 +48,16 @@ ReportTable hours_table(const Report& r) {
   ReportTable t{
       .title = "Where the device-hours went", .columns = {"kind", "device-hours", "share"}, .rows = {}, .note = {}};
   if (r.facts.price_per_device_hour) t.columns.push_back(r.facts.price_per_device_hour->currency);
-  const auto add = [&](const std::string& name, double hours) {
+  const auto add = [&](const std::string& name, double hours, double money) {
     std::vector<std::string> row = {name, hours_beside(hours, r.device_hours),
                                     r.device_hours > 0 ? percent_text(hours / r.device_hours) : "-"};
-    if (const auto money = r.price_of(hours)) row.push_back(money_text(*money, {}));
+    if (r.money) row.push_back(money_text(money, {}));
     t.rows.push_back(std::move(row));
   };
   for (size_t k = 0; k < kCostKinds; ++k)
-    if (r.by_kind.of[k] != 0) add(kind_text(static_cast<CostKind>(k)), r.by_kind.of[k]);
-  add("unaccounted", r.unaccounted);
-  add("all", r.device_hours);
+    if (r.by_kind.of[k] != 0) add(kind_text(static_cast<CostKind>(k)), r.by_kind.of[k], r.paid_by_kind.of[k]);
+  add("unaccounted", r.unaccounted, r.paid_unaccounted);
+  add("all", r.device_hours, r.money ? r.money->amount : 0);
   t.note = fmt::format("In steps that stand: {} of {} device-hours, a goodput of {}.", hours_text(r.productive),
                        hours_text(r.device_hours), percent_text(r.goodput));
   return t;
@@ -242,13 +242,20 @@ std::vector<ReportFigure> headline(const Report& r) {
   if (r.facts.budget_device_hours) {
     hours.note = fmt::format("of {} ({})", hours_text(*r.facts.budget_device_hours),
                              percent_text(r.device_hours / *r.facts.budget_device_hours));
+  } else if (r.facts.budget_money) {
+    hours.note = "the budget is one of money";
   }
   figures.push_back(hours);
   if (r.money) {
-    const double now = r.facts.price_per_device_hour->amount, mean = r.device_hours > 0 ? *r.price_of(1) : now;
+    const double now = r.facts.price_per_device_hour->amount, mean = r.mean_price();
+    const std::optional<Money>& budget = r.facts.budget_money;
     figures.push_back(
         {"money", money_text(r.money->amount, r.money->currency),
-         fmt::format("at {} a device-hour{}", money_text(now, r.money->currency),
+         fmt::format("{}at {} a device-hour{}",
+                     budget ? fmt::format("of {} ({}), ", money_text(budget->amount, {}),
+                                          percent_text(r.money->amount / budget->amount))
+                            : std::string(),
+                     money_text(now, r.money->currency),
                      std::fabs(mean - now) > 1e-9 * now ? fmt::format(" now, {} in the mean", money_text(mean, {}))
                                                         : std::string())});
   }

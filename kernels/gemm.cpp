@@ -19,7 +19,8 @@ constexpr int64_t kFewRows = 2;            // up to so many rows of a transposed
 
 static_assert(kRowBlock % kTileRows == 0 && kMaxTaskCols % kTileCols == 0 && kMinTaskCols % kTileCols == 0);
 static_assert((kInnerBlock * kMaxTaskCols + kInnerBlock * kRowBlock) * static_cast<int64_t>(sizeof(float)) <=
-              static_cast<int64_t>(ThreadPool::kWorkspaceBytes));
+              kGemmWorkspaceBytes);
+static_assert(kGemmWorkspaceBytes <= static_cast<int64_t>(ThreadPool::kWorkspaceBytes));
 
 TAEL_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 TAEL_INLINE int64_t parts(int64_t length, int64_t part) { return (length + part - 1) / part; }

@@ -24,6 +24,9 @@
 
 namespace tael {
 
+// Of a thread's workspace, at most, for packed blocks of both operands.
+inline constexpr int64_t kGemmWorkspaceBytes = int64_t{1200} << 10;
+
 TAEL_INLINE int64_t piece_begin(int64_t length, int64_t pieces, int64_t piece) { return length * piece / pieces; }
 
 template <class T>

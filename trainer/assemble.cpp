@@ -10,6 +10,7 @@
 #include "cost/machine.hpp"
 #include "data/tokenizer.hpp"
 #include "model/init.hpp"
+#include "model/workspace.hpp"
 #include "parallel/agree.hpp"
 #include "parallel/ownership.hpp"
 #include "trainer/config_rules.hpp"
@@ -214,10 +215,16 @@ LoaderShape Run::loader_shape() const {
           .max_sequences = *std::max_element(sizes.begin(), sizes.end()) / division.ranks};
 }
 
+size_t Run::thread_bytes() const {
+  constexpr size_t kPage = size_t{2} << 20;  // in which the system gives memory
+  const size_t used = static_cast<size_t>(thread_workspace_bytes(config.model.shape));
+  return static_cast<size_t>(execution.threads) *
+         std::min((used + kPage - 1) / kPage * kPage, ThreadPool::kWorkspaceBytes);
+}
+
 size_t Run::expected_bytes() const {
-  const size_t workspaces = static_cast<size_t>(execution.threads) * ThreadPool::kWorkspaceBytes;
   return baseline_bytes + memory_plan.total() + batch_bytes + evaluation_bytes + snapshot_bytes + list_bytes +
-         workspaces;
+         thread_bytes();
 }
 
 std::vector<std::pair<std::string, size_t>> Run::memory_by_kind() const {
@@ -230,7 +237,8 @@ std::vector<std::pair<std::string, size_t>> Run::memory_by_kind() const {
           {"communication", m.communication},
           {"batches", batch_bytes + evaluation_bytes},
           {"checkpoints", snapshot_bytes + list_bytes},
-          {"program", expected_bytes() - m.total() - batch_bytes - evaluation_bytes - snapshot_bytes - list_bytes},
+          {"threads", thread_bytes()},
+          {"program", baseline_bytes},
           {"expected", expected_bytes()},
           {"at_most", reserved_bytes()}};
 }
@@ -245,7 +253,8 @@ size_t Run::reserved_bytes() const {
   // Beside the arenas: the final weights stream out in pieces, the files of the run and MPI have buffers, and the
   // system gives memory in pages of up to 2 MiB, of which each arena may have one more than it uses.
   constexpr size_t kBeside = size_t{48} << 20;
-  return expected_bytes() + kBeside;
+  const size_t workspaces = static_cast<size_t>(execution.threads) * ThreadPool::kWorkspaceBytes;
+  return expected_bytes() - thread_bytes() + workspaces + kBeside;
 }
 
 void Run::allocate() {

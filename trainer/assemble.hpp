@@ -105,6 +105,7 @@ struct Run {
 
   int64_t held_out_tokens() const;  // of all validation shards
 
+  size_t thread_bytes() const;  // of the threads' workspaces, as far as this model's kernels use them
   // Peak that the run will not exceed, and what it is expected to reach.
   size_t reserved_bytes() const;
   size_t expected_bytes() const;

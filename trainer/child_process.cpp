@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,7 +42,12 @@ struct Pipe {
 };
 
 // After fork: only calls that are safe there.
-[[noreturn]] void become(char* const* words, int out, int err, int failure) {
+[[noreturn]] void become(char* const* words, int out, int err, int failure, uint64_t open_files) {
+  rlimit files{};
+  if (open_files != 0 && getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = open_files;
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
   for (const int number : {SIGPIPE, SIGXFSZ, SIGINT}) std::signal(number, SIG_DFL);
   const int nothing = open("/dev/null", O_RDONLY);
   if (nothing >= 0 && dup2(nothing, STDIN_FILENO) >= 0 && dup2(out, STDOUT_FILENO) >= 0 &&
@@ -69,7 +75,7 @@ void read_both(const Pipe& out, const Pipe& err, ProgramAnswer& answer) {
 
 }  // namespace
 
-ProgramAnswer run_program(const std::vector<std::string>& words) {
+ProgramAnswer run_program(const std::vector<std::string>& words, uint64_t open_files) {
   CHECK(!words.empty());
   std::vector<char*> raw;
   for (const std::string& word : words) raw.push_back(const_cast<char*>(word.c_str()));
@@ -77,7 +83,7 @@ ProgramAnswer run_program(const std::vector<std::string>& words) {
   Pipe out(words[0]), err(words[0]), failure(words[0]);
   const pid_t child = fork();
   if (child < 0) refused(words[0], "cannot start a process");
-  if (child == 0) become(raw.data(), out.write, err.write, failure.write);
+  if (child == 0) become(raw.data(), out.write, err.write, failure.write, open_files);
   out.close_write();
   err.close_write();
   failure.close_write();

@@ -206,6 +206,7 @@ class CommandLine {
             .color = colored(),
             .is_terminal = isatty(STDERR_FILENO) != 0,
             .interrupted = process_.interrupted,
+            .open_files = process_.open_files,
             .environment = process_.environment};
   }
   bool colored() const {

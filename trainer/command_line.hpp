@@ -15,6 +15,7 @@ struct Process {
   const volatile std::sig_atomic_t* interrupted = nullptr;   // Ctrl-C, TERM or USR1 came
   void (*catch_interrupts)() = nullptr;  // from now on they only set `interrupted` (a second Ctrl-C or TERM ends)
   std::string program;                   // path of the executable
+  uint64_t open_files = 0;               // that it was given as its soft limit, before main raised it
 };
 
 int run_command_line(int argc, char** argv, const Process& process);

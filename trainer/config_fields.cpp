@@ -61,17 +61,10 @@ struct DataSourceKind {
       Text{expected()}.read(node, source.path);
       return;
     }
-    for (size_t i = 0; i < node.keys.size(); ++i) {
-      if (node.keys[i].scalar == "path") {
-        Text{"a path"}.read(node.items[i], source.path);
-      } else if (node.keys[i].scalar == "weight") {
-        Real{0, kNoLimit, true}.read(node.items[i], source.weight.emplace());
-      } else {
-        const std::array<std::string_view, 2> names = {"path", "weight"};
-        refuse(node.keys[i],
-               fmt::format("only path and weight (the nearest is {})", nearest_of(node.keys[i].scalar, names)));
-      }
-    }
+    constexpr std::array<std::string_view, 2> kNames = {"path", "weight"};
+    require_only(node, kNames);
+    if (const ConfigNode* path = node.find("path")) Text{"a path"}.read(*path, source.path);
+    if (const ConfigNode* weight = node.find("weight")) Real{0, kNoLimit, true}.read(*weight, source.weight.emplace());
     if (source.path.empty()) refuse(node, "a path in it");
   }
   ConfigNode write(const DataSource& source) const {
@@ -119,7 +112,11 @@ struct DecayKind {
   void read(const ConfigNode& node, Decay& decay) const {
     if (node.is_list()) {
       PhasesKind{}.read(node, decay);
-    } else if (const ConfigNode* phases = node.find("phases"); phases != nullptr && node.items.size() == 1) {
+    } else if (node.is_map()) {
+      constexpr std::array<std::string_view, 1> kNames = {"phases"};
+      require_only(node, kNames);
+      const ConfigNode* phases = node.find("phases");
+      if (phases == nullptr) refuse(node, expected());
       PhasesKind{}.read(*phases, decay);
     } else if (node.is_scalar()) {
       Choice(kLrShapes).read(node, decay.shape);

@@ -50,7 +50,9 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   // Every shard of the data stays open, and the usual 1,024 are few.
   rlimit files{};
+  uint64_t given = 0;
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    given = files.rlim_cur;
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
   }
@@ -59,5 +61,6 @@ int main(int argc, char** argv) {
                                 {.environment = [](const char* name) -> const char* { return std::getenv(name); },
                                  .interrupted = &interrupted,
                                  .catch_interrupts = catch_interrupts,
-                                 .program = std::filesystem::read_symlink("/proc/self/exe", ignored).string()});
+                                 .program = std::filesystem::read_symlink("/proc/self/exe", ignored).string(),
+                                 .open_files = given});
 }

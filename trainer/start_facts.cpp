@@ -106,13 +106,13 @@ void print_start(Console& console, const Run& run) {
       "memory",
       fmt::format("a rank: {:.0f} MiB expected, at most {:.0f}: weights {:.0f}, gradients {:.0f}{}, "
                   "optimizer {:.0f}, activations {:.0f}, scratch {:.0f}, communication {:.0f}, "
-                  "batches {:.0f}, checkpoints {:.0f}, program {:.0f}",
+                  "batches {:.0f}, checkpoints {:.0f}, threads {:.0f}, program {:.0f}",
                   mib(run.expected_bytes()), mib(run.reserved_bytes()), mib(m.weights), mib(m.gradients),
                   run.division.lanes > 1 ? fmt::format(" ({} copies)", LaneAccumulator::buffers(run.division.lanes))
                                          : std::string(),
                   mib(m.optimizer), mib(m.activations), mib(m.scratch), mib(m.communication),
                   mib(run.batch_bytes + run.evaluation_bytes), mib(run.snapshot_bytes + run.list_bytes),
-                  mib(run.baseline_bytes)));
+                  mib(run.thread_bytes()), mib(run.baseline_bytes)));
 }
 
 void print_peak(Console& console, const Run& run, double peak) {

@@ -303,8 +303,8 @@ Exit Training::end(Ending ending) {
     } else if (ending == Ending::stop_asked) {
       say("stopped", fmt::format("{}, as asked; {:.4f} rank-hours; start it again to go on", of, hours));
     } else {
-      say("budget", fmt::format("used up {}: {:.4f} of {:.4f} rank-hours, and {} does not fit", of, hours,
-                                *budget_.limit() / 3600, what_is_next()));
+      say("budget",
+          fmt::format("used up {}: {}, and {} does not fit", of, used_of_budget(hours * 3600), what_is_next()));
     }
   }
   return code;

@@ -91,6 +91,7 @@ class Training {
   Exit end(Ending ending);
   void record_failure(const Error& error);
   void status_of_failure();
+  std::string used_of_budget(double spent) const;
   std::string_view what_is_next() const;  // that the budget has no room for
   void report_status(const char* state, double spent);
 

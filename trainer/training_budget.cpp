@@ -34,6 +34,14 @@ double Training::cost_of_the_end() const {
          budget_.expected_save() * std::max(1.0, ranks / 3) + kClosingSeconds * ranks;
 }
 
+// Of `spent` device-seconds, in the budget's own unit.
+std::string Training::used_of_budget(double spent) const {
+  const Config& config = run_.config;
+  if (!config.budget.money) return fmt::format("{:.4f} of {:.4f} rank-hours", spent / 3600, *config.budget.gpu_hours);
+  const double paid = paid_before_ + (spent - spent_before()) / 3600 * config.cluster.price_per_device_hour->amount;
+  return fmt::format("{:.4f} of {:.4f} {}", paid, config.budget.money->amount, config.budget.money->currency);
+}
+
 std::string_view Training::what_is_next() const {
   return progress_.step < run_.steps ? "the next step with a checkpoint" : "what follows the last step";
 }
@@ -78,9 +86,8 @@ bool Training::budget_is_used_up() {
     if (!before || before->state != "done") report_status("budget", spent_before());
     record_->release(static_cast<int>(Exit::budget), "budget");
     say("budget",
-        fmt::format("used up after step {} of {}: {:.4f} of {:.4f} rank-hours, and {} does not fit; nothing was done",
-                    grouped(progress_.step), grouped(run_.steps), spent_before() / 3600, *budget_.limit() / 3600,
-                    what_is_next()));
+        fmt::format("used up after step {} of {}: {}, and {} does not fit; nothing was done", grouped(progress_.step),
+                    grouped(run_.steps), used_of_budget(spent_before()), what_is_next()));
   });
   return true;
 }

@@ -46,6 +46,7 @@ struct VerbContext {
   std::vector<std::string> command;         // as it was typed
   bool color = false, is_terminal = false;  // of stderr
   const volatile std::sig_atomic_t* interrupted = nullptr;
+  uint64_t open_files = 0;                                   // the soft limit that the process was given
   std::function<const char*(const char* name)> environment;  // getenv
 };
 

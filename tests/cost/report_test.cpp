@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 
 #include "base/json.hpp"
 #include "base/json_lines.hpp"
@@ -294,7 +293,13 @@ TEST(Report, EachAttemptIsPaidAtItsOwnPrice) {
   EXPECT_NEAR(r.money->amount, 7200 * first + 3600 * second, 1e-9);
   EXPECT_NEAR(*r.paid_until(first / 2), 7200 * first / 2, 1e-9);
   EXPECT_NEAR(*r.paid_until(r.device_hours + 1), r.money->amount + 3600, 1e-9);
-  EXPECT_NEAR(*r.price_of(r.device_hours), r.money->amount, 1e-9);
+  EXPECT_NEAR(r.mean_price() * r.device_hours, r.money->amount, 1e-9);
+  double compute = 0;
+  for (const BookedLine& booked : r.history.ledger)
+    compute += standing_seconds(booked)[CostKind::compute] * (booked.line.attempt == 1 ? 2 : 1);
+  EXPECT_NEAR(r.paid_by_kind[CostKind::compute], compute, 1e-9);
+  EXPECT_NEAR(r.paid_by_kind.sum() + r.paid_unaccounted, r.money->amount, 1e-9);
+  EXPECT_NE(plain.paid_by_kind[CostKind::compute] / plain.money->amount, compute / r.money->amount);
   EXPECT_NE(report_page(r).find(" now, "), std::string::npos);
   EXPECT_EQ(plain.money->amount, paid({}, {"usd", 3600}) + 3600 * plain.device_hours);
   EXPECT_EQ(report_page(plain).find("in the mean"), std::string::npos);
@@ -305,12 +310,17 @@ TEST(Report, OfCostsWithoutBounds) {
   ScratchDirectory run;
   write_run(run);
   ReportFacts f = facts(run.path());
-  f.price_per_device_hour = Money{"usd", 1e25};
-  f.budget_device_hours = std::numeric_limits<double>::infinity();
-  const Report r = make_report(read_run_history(run.path()), f);
-  EXPECT_NE(report_page(r).find("of inf"), std::string::npos);
-  EXPECT_NE(report_markdown(r).find("e+"), std::string::npos);
-  JsonDocument::parse(report_json(r), "json");
+  f.budget_device_hours.reset();
+  f.budget_money = Money{"usd", 5};
+  for (const double price : {0.0, 1e25}) {
+    f.price_per_device_hour = Money{"usd", price};
+    const Report r = make_report(read_run_history(run.path()), f);
+    EXPECT_EQ(*r.budget_left, 5 - r.money->amount);
+    EXPECT_NE(report_markdown(r).find(price == 0 ? "| of 5.0000 (0.0%), at 0.0000 usd a device-hour |" : "e+"),
+              std::string::npos);
+    EXPECT_NE(report_page(r).find("usd left"), std::string::npos);
+    EXPECT_EQ(JsonDocument::parse(report_json(r), "json").root().at("budget").at("left").as_double(), *r.budget_left);
+  }
 }
 
 TEST(Report, OfARunThatDidNothingYet) {

@@ -84,7 +84,7 @@ TEST(BadConfig, Texts) {
        "78: t.yaml:1:43: training.train_tokens and training.train_steps exclude each other; give one of them"},
       {"data: {shuffle: no}", "78: t.yaml:1:17: data.shuffle: expected true or false, got no"},
       {"data: {train: [{path: a.h5, wieght: 2}]}",
-       "78: t.yaml:1:29: data.train: expected only path and weight (the nearest is weight), got wieght"},
+       "78: t.yaml:1:29: data.train: expected only path and weight, got wieght; the nearest is weight"},
       {"data: {train: [{path: a.h5, weight: 0}]}", "78: t.yaml:1:37: data.train: expected a number above 0, got 0"},
       {"data: {verify: some}", "78: t.yaml:1:16: data.verify: expected all or blocks, got some"},
       {"optimizer: {name: adam}", "78: t.yaml:1:19: optimizer.name: expected adamw, got adam"},
@@ -103,6 +103,9 @@ TEST(BadConfig, Texts) {
       {"training: {global_batch_size: {start: 8, end: 4, over: 1k, increment: 4}}",
        "78: t.yaml:1:31: training.global_batch_size: expected an end of at least the start 8, got a map"},
       {"training: {global_batch_size: {start: 8, end: 16, over: 1k, step: 4}}",
+       "78: t.yaml:1:61: training.global_batch_size: expected only start, end, over and increment, got step; the nearest "
+       "is start"},
+      {"training: {global_batch_size: {start: 8, end: 16, over: 1k}}",
        "78: t.yaml:1:31: training.global_batch_size: expected all of start, end, over, increment; increment is not "
        "given, got a map"},
       {"parallelism: {timeout: 600}",
@@ -484,6 +487,16 @@ TEST(BadConfig, TheCommandLine) {
   EXPECT_EQ(
       refusal(kGood, {"optimizer.lr=[1"}, 1),
       "78: command line: optimizer.lr: \"[1\" is not a value in YAML's flow style; quote text that holds []{},:#");
+  EXPECT_EQ(refusal(kGood, {"data.train=[{path: x.h5, weight: 1, weight: 2}]"}, 1),
+            "78: command line: data.train: duplicate key data.train[0].weight");
+  EXPECT_EQ(refusal(kGood, {"optimizer.lr=&a 1"}, 1),
+            "78: command line: optimizer.lr: anchors and aliases are not accepted; write the value out, or share files "
+            "by \"defaults:\"");
+  EXPECT_EQ(refusal(kGood, {"training.global_batch_size={start: 4, end: 8, ovr: 1k, increment: 4}"}, 1),
+            "78: command line: training.global_batch_size: expected only start, end, over and increment, got ovr; the "
+            "nearest is over");
+  EXPECT_EQ(refusal(kGood, {"lr_scheduler.decay={phase: [[1k, constant, 1e-3]]}"}, 1),
+            "78: command line: lr_scheduler.decay: expected only phases, got phase; the nearest is phases");
   EXPECT_EQ(refusal(kGood, {"model.preset=gpt"}, 1),
             "78: command line: model.preset: there is no preset gpt; there are deepseek_v2, deepseek_v2_lite, "
             "deepseek_v3, deepseek_v3_small, deepseek_v3_tiny, kimi_k2, moonlight");

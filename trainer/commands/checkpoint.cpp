@@ -191,13 +191,15 @@ int run_checkpoint_verify(const std::string& path, std::FILE* out) {
     for (const int64_t step : store.published()) paths.push_back(store.path(step));
   }
   if (paths.empty()) paths.push_back(find_checkpoint(path));
+  const auto is_tensor = [](const Box& box) { return box.kind != StateKind::text; };
   std::optional<Error> first;
   for (const std::string& each : paths) {
     try {
       const Checkpoint checkpoint = Checkpoint::open(each);
       checkpoint.verify();
       print_to(out, "{}: every byte as it was written: {}, {} in {}\n", each,
-               count_of(static_cast<int64_t>(checkpoint.tensors().size()), "tensor"), size_text(checkpoint.bytes()),
+               count_of(std::ranges::count_if(checkpoint.tensors(), is_tensor), "tensor"),
+               size_text(checkpoint.bytes()),
                count_of(static_cast<int64_t>(checkpoint.manifest().files.size()), "file"));
     } catch (const Error& error) {
       if (error.code() != Exit::bad_data) throw;

@@ -14,7 +14,6 @@
 #include "cost/report_comparison.hpp"
 #include "cost/report_formats.hpp"
 #include "model/param_table.hpp"
-#include "trainer/budget_limit.hpp"
 #include "trainer/run_lock.hpp"
 
 namespace tael {
@@ -23,14 +22,8 @@ namespace {
 
 void add_settings(const Config& config, const RunHistory& history, ReportFacts& facts) {
   facts.price_per_device_hour = config.cluster.price_per_device_hour;
-  if (config.budget.gpu_hours) {
-    facts.budget_device_hours = *config.budget.gpu_hours;
-  } else {
-    std::vector<LedgerLine> lines;
-    for (const BookedLine& booked : history.ledger) lines.push_back(booked.line);
-    if (const auto budget = budget_left(config, lines))
-      facts.budget_device_hours = (totals_of(lines).sum() + budget->left) / 3600;
-  }
+  facts.budget_device_hours = config.budget.gpu_hours;
+  facts.budget_money = config.budget.money;
   facts.total_tokens = history.steps.empty()
                            ? config.training.all_tokens(history.begin_step, history.begin_tokens)
                            : config.training.all_tokens(history.steps.back().step, history.steps.back().tokens);

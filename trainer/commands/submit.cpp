@@ -252,8 +252,8 @@ void require_sbatch() {
 }
 
 // The number of the job.
-std::string queue(const std::string& script) {
-  const ProgramAnswer answer = run_program({"sbatch", "--parsable", script});
+std::string queue(const std::string& script, uint64_t open_files) {
+  const ProgramAnswer answer = run_program({"sbatch", "--parsable", script}, open_files);
   if (!answer.found) require_sbatch();
   if (answer.code != 0)
     fail(Exit::missing_resource, "sbatch refused the job (exit code {}): {}", answer.code, first_line(answer.err));
@@ -322,7 +322,7 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
     print_to(out, "{}\n", submission.script());
     return 0;
   }
-  const std::string job = queue(submission.script());
+  const std::string job = queue(submission.script(), options.open_files);
   submission.keep();
   console.fact("queued", fmt::format("job {}; its output will be {}/log/slurm-{}.out", job, directory, job));
   print_to(out, "{}\n", job);
@@ -336,6 +336,7 @@ Verb submit_verb() {
     o->search = context.search;
     o->program = context.program;
     o->color = context.color;
+    o->open_files = context.open_files;
     o->launcher = *launcher == "srun" ? Launcher::srun : Launcher::mpirun;
     return run_submit(*o, stdout);
   };

@@ -25,6 +25,7 @@ struct SubmitOptions {
   bool queue = false;    // hand the script to sbatch
   bool dry_run = false;  // print the script, write nothing
   bool color = false;
+  uint64_t open_files = 0;  // the soft limit that sbatch gets, and by it the job; 0: this process's
 };
 
 // On `out` one line, the script's path or with `queue` the number of the job, or the script itself with `dry_run`; what
