@@ -28,8 +28,8 @@ double measured_peak(Run& run) {
   return sum / static_cast<double>(all.size());
 }
 
-// Device-seconds of a token in the step to come, before one was measured. Where a budget depends on it, a part of such a
-// step is tried: how much of its peak a machine reaches with a model, nobody knows.
+// Device-seconds of a token in the step to come, before one was measured. Where a budget depends on it, a part of such
+// a step is tried: how much of its peak a machine reaches with a model, nobody knows.
 double token_seconds(Run& run, double peak, const TrainingSetup& setup) {
   const TrainingOptions& t = run.config.training;
   const std::vector<int64_t> sizes = t.global_batch_size.all();

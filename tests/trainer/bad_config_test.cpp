@@ -103,7 +103,8 @@ TEST(BadConfig, Texts) {
       {"training: {global_batch_size: {start: 8, end: 4, over: 1k, increment: 4}}",
        "78: t.yaml:1:31: training.global_batch_size: expected an end of at least the start 8, got a map"},
       {"training: {global_batch_size: {start: 8, end: 16, over: 1k, step: 4}}",
-       "78: t.yaml:1:61: training.global_batch_size: expected only start, end, over and increment, got step; the nearest "
+       "78: t.yaml:1:61: training.global_batch_size: expected only start, end, over and increment, got step; the "
+       "nearest "
        "is start"},
       {"training: {global_batch_size: {start: 8, end: 16, over: 1k}}",
        "78: t.yaml:1:31: training.global_batch_size: expected all of start, end, over, increment; increment is not "
