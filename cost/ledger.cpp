@@ -42,6 +42,11 @@ LedgerLine read_line(const Json& json) {
 
 }  // namespace
 
+std::optional<double> AttemptConditions::price_in(const std::string& currency) const {
+  if (!price_per_device_hour || price_per_device_hour->currency != currency) return std::nullopt;
+  return price_per_device_hour->amount;
+}
+
 std::vector<LedgerLine> read_ledger(const std::string& path) {
   std::vector<LedgerLine> lines;
   read_json_lines(path, "unaccounted_s", [&](const Json& json) { lines.push_back(read_line(json)); });
@@ -61,8 +66,7 @@ double paid(const std::vector<LedgerLine>& lines, const Money& now) {
   std::map<int64_t, double> prices;  // of attempts
   for (const LedgerLine& line : lines) {
     if (!line.conditions) continue;
-    const std::optional<Money>& then = line.conditions->price_per_device_hour;
-    if (then && then->currency == now.currency) prices[line.attempt] = then->amount;
+    if (const auto price = line.conditions->price_in(now.currency)) prices[line.attempt] = *price;
   }
   double amount = 0;
   for (const LedgerLine& line : lines) {

@@ -27,6 +27,8 @@ namespace tael {
 struct AttemptConditions {
   std::optional<Money> price_per_device_hour;
   double flops_per_token = 0;  // of training
+  // Of a device-hour, in this currency; nothing: there was none, or one in another.
+  std::optional<double> price_in(const std::string& currency) const;
 };
 
 struct LedgerLine {

@@ -119,10 +119,8 @@ void add_attempts(Report& r) {
     attempt.start.number = booked.line.attempt;
     attempt.start.ranks = booked.line.ranks;
     attempt.device_hours += booked.line.sum() / kHour;
-    if (const std::optional<Money>& now = r.facts.price_per_device_hour; now && booked.line.conditions) {
-      const std::optional<Money>& then = booked.line.conditions->price_per_device_hour;
-      if (then && then->currency == now->currency) attempt.price = then->amount;
-    }
+    if (const std::optional<Money>& now = r.facts.price_per_device_hour; now && booked.line.conditions)
+      attempt.price = booked.line.conditions->price_in(now->currency).value_or(attempt.price);
     if (booked.line.kind != "step") continue;
     if (attempt.first_step == 0) attempt.first_step = booked.line.step;
     attempt.last_step = booked.line.step;

@@ -159,7 +159,8 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
       if (!valid_shards.empty()) document_separator(valid_shards);
     }
     if (config.checkpoint.initial_load_path && !begins) {
-      check_hf_tensors(*open_model(*config.checkpoint.initial_load_path).files, network.table());
+      initial_files = open_model(*config.checkpoint.initial_load_path).files;
+      check_hf_tensors(*initial_files, network.table());
     }
     spans = owned_spans(network.table());
     MemoryShape shape;
@@ -292,7 +293,9 @@ void Run::initialize() {
       init_params(stream, network.table(), static_cast<uint64_t>(config.run.seed), params.data, biases.data);
       return;
     }
-    import_parameters(*open_model(*config.checkpoint.initial_load_path).files, network.table(), params, biases);
+    if (!initial_files) initial_files = open_model(*config.checkpoint.initial_load_path).files;
+    import_parameters(*initial_files, network.table(), params, biases);
+    initial_files.reset();
   });
   const uint64_t digest = xxh3_64(params.data, static_cast<size_t>(params.size()) * sizeof(float));
   // Hosts may see other files under one name.

@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "checkpoint/model_files.hpp"
 #include "checkpoint/saver.hpp"
 #include "checkpoint/training_state.hpp"
 #include "cost/cost_clock.hpp"
@@ -98,6 +99,7 @@ struct Run {
   GradReduceScratch wire;
   StepBuffers buffers;
   std::unique_ptr<Loader> loader;
+  std::unique_ptr<ModelFiles> initial_files;  // of initial_load_path, which are read whole once; until initialize()
 
   Weights weights() const { return {params.data, biases.data}; }
   Context context() { return {stream, *scratch_arena, config.parallelism.segments()}; }

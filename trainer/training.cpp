@@ -126,8 +126,7 @@ void Training::finish_report(StepReport& report, double tokens, double seconds, 
   report.bytes_within_host = sent.within_host;
   const double spent = spent_before() + border.spent.sum();
   report.gpu_hours = spent / 3600;
-  if (config.cluster.price_per_device_hour)
-    report.money = paid_before_ + border.spent.sum() / 3600 * config.cluster.price_per_device_hour->amount;
+  if (config.cluster.price_per_device_hour) report.money = paid_for(spent);
   report.budget_left = budget_.left_fraction(spent);
   // Said once: nothing computes faster than its multiply-adds, so the peak was measured on a machine that had no time.
   if (console_ != nullptr && !peak_doubted_ && *report.mfu > 1.0) {

@@ -91,6 +91,8 @@ class Training {
   Exit end(Ending ending);
   void record_failure(const Error& error);
   void status_of_failure();
+  // Money for so many device-seconds of all attempts, from the earlier ones' on. REQUIRES a price.
+  double paid_for(double spent) const;
   std::string used_of_budget(double spent) const;
   std::string_view what_is_next() const;  // that the budget has no room for
   void report_status(const char* state, double spent);

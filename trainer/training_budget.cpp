@@ -38,8 +38,12 @@ double Training::cost_of_the_end() const {
 std::string Training::used_of_budget(double spent) const {
   const Config& config = run_.config;
   if (!config.budget.money) return fmt::format("{:.4f} of {:.4f} rank-hours", spent / 3600, *config.budget.gpu_hours);
-  const double paid = paid_before_ + (spent - spent_before()) / 3600 * config.cluster.price_per_device_hour->amount;
-  return fmt::format("{:.4f} of {:.4f} {}", paid, config.budget.money->amount, config.budget.money->currency);
+  return fmt::format("{:.4f} of {:.4f} {}", paid_for(spent), config.budget.money->amount,
+                     config.budget.money->currency);
+}
+
+double Training::paid_for(double spent) const {
+  return paid_before_ + (spent - spent_before()) / 3600 * run_.config.cluster.price_per_device_hour->amount;
 }
 
 std::string_view Training::what_is_next() const {
