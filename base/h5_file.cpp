@@ -165,6 +165,11 @@ H5Writer::H5Writer(std::string path, const Options& options) : impl_(std::make_u
   // group carries the time of its making, whatever H5Pset_obj_track_times says (seen with 1.10.8). Their checksums are
   // not missed: whoever seals a file covers all of it.
   m.checked_call(H5Pset_libver_bounds(access.get(), H5F_LIBVER_EARLIEST, H5F_LIBVER_V110), "the file");
+  H5AC_cache_config_t cache{};
+  cache.version = H5AC__CURR_CACHE_CONFIG_VERSION;
+  m.checked_call(H5Pget_mdc_config(access.get(), &cache), "the file");
+  cache.max_size = kMostCacheBytes;
+  m.checked_call(H5Pset_mdc_config(access.get(), &cache), "the file");
   m.checked_call(H5Pset_alignment(access.get(), options.align_from, options.alignment), "the file");
   m.checked_call(H5Pset_file_locking(access.get(), false, true), "the file");
   if (options.in_memory) m.checked_call(H5Pset_fapl_core(access.get(), size_t{64} << 10, false), "the file");

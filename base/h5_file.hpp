@@ -32,6 +32,10 @@ struct H5Region {
 
 class H5Writer {
  public:
+  // What the library keeps of a file's layout until it is written: the names of a group are one piece of it, which it
+  // would write and read again for every new name where they do not fit (its own limit of 32 MiB: from 150,000 names).
+  static constexpr size_t kMostCacheBytes = size_t{128} << 20;
+
   struct Options {
     uint64_t user_block = 0;  // bytes before HDF5's first: 0 or a power of two, at least `alignment` and 512
     uint64_t alignment = 4096;

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/bulk_copy.hpp"
+#include "base/h5_file.hpp"
 #include "base/thread_pool.hpp"
 #include "parallel/agree.hpp"
 
@@ -51,9 +52,8 @@ std::vector<std::byte*> plan_snapshot(Arena& arena, const std::vector<BoxData>& 
 }
 
 size_t checkpoint_list_bytes(size_t own, size_t all) {
-  // HDF5 keeps what it lays out in a cache of at most 32 MiB.
-  constexpr size_t kOwn = 1200, kAll = 2000, kLayout = 1000, kMostLayout = size_t{32} << 20;
-  return own * kOwn + std::min(own * kLayout, kMostLayout) + all * kAll;
+  constexpr size_t kOwn = 1500, kAll = 2000, kLayout = 1000;  // the last: what HDF5 keeps of a box in its cache
+  return own * kOwn + std::min(own * kLayout, H5Writer::kMostCacheBytes) + all * kAll;
 }
 
 struct CheckpointSaver::Job {

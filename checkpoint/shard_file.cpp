@@ -1,6 +1,7 @@
 #include "checkpoint/shard_file.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/file.hpp"
 #include "base/h5_file.hpp"
@@ -41,19 +42,20 @@ void write_label(H5Writer& writer, const ShardLabel& label) {
     writer.attribute("/", name, value);
 }
 
-// Layout alone: where the numbers of each box will lie.
+// Layout alone: where the numbers of each box will lie. One group after the other: HDF5 holds the names of a group in
+// one piece, which must stay in its cache while the group grows.
 std::vector<uint64_t> lay_out(const std::string& path, const ShardLabel& label, const std::vector<const Box*>& boxes) {
   H5Writer writer(path, {.alignment = kAlignment, .align_from = kAlignedFrom});
   write_label(writer, label);
-  std::vector<uint64_t> offsets;
-  for (const Box* each : boxes) {
-    const Box& box = *each;
-    if (box.elements() == 0) {  // HDF5 has no place for it; the manifest names it
-      offsets.push_back(0);
-      continue;
-    }
+  std::vector<size_t> order(boxes.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, {}, [&](size_t i) { return boxes[i]->kind; });
+  std::vector<uint64_t> offsets(boxes.size());  // 0 of an empty one: HDF5 has no place for it; the manifest names it
+  for (const size_t i : order) {
+    const Box& box = *boxes[i];
+    if (box.elements() == 0) continue;
     const std::vector<uint64_t> dims(box.extent.begin(), box.extent.end());
-    offsets.push_back(writer.reserve(box.path(), stored_type(box.dtype), dims).offset);
+    offsets[i] = writer.reserve(box.path(), stored_type(box.dtype), dims).offset;
     writer.attribute(box.path(), "dtype", safetensors_name(box.dtype));
     writer.attribute(box.path(), "logical_shape", shape_text(box.shape));
     if (!box.is_whole()) writer.attribute(box.path(), "box_offset", shape_text(box.offset));
