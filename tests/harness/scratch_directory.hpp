@@ -8,6 +8,7 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include "base/check.hpp"
@@ -29,9 +30,13 @@ class ScratchDirectory {
 
   const std::string& path() const { return path_; }
   std::string at(const std::string& name) const { return path_ + "/" + name; }
-  // A file with this content; unlike replace_file it does not wait for the disk.
-  void write(const std::string& name, const std::string& content) const {
-    std::ofstream(at(name), std::ios::binary) << content;
+  // A file with this content, in directories of its own if need be, and its path; unlike replace_file it does not wait
+  // for the disk.
+  std::string write(const std::string& name, std::string_view content) const {
+    const std::string path = at(name);
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::ofstream(path, std::ios::binary) << content;
+    return path;
   }
   // The text with this directory's path replaced by "DIR", so that messages can be compared whole.
   std::string relative(std::string text) const {
@@ -65,6 +70,17 @@ std::string error_of(Exit code, const Body& body) {
     return error.what();
   }
   return "no error";
+}
+
+// "78: message" of what it throws, or "accepted".
+template <class Body>
+std::string refusal_of(const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return fmt::format("{}: {}", static_cast<int>(error.code()), error.what());
+  }
+  return "accepted";
 }
 
 }  // namespace tael::testing

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/harness/random.hpp"
+#include "tests/harness/scratch_directory.hpp"
 #include "trainer/config.hpp"
 #include "trainer/config_rules.hpp"
 
@@ -24,16 +25,13 @@ lr_scheduler: {warmup_steps: 5}
 const ConfigSearch kSearch{{TAEL_SOURCE_DIR "/configs"}};
 
 std::string refusal(const std::string& text, const std::vector<std::string>& overrides, int64_t ranks) {
-  try {
+  return testing::refusal_of([&] {
     const LoadedConfig loaded = load_config_text(text, "t.yaml", overrides, kSearch);
     check_config(loaded, ranks);
     check_built(loaded);
     check_world(loaded, ranks);
     check_vocabulary(loaded, "bytes", 259);
-  } catch (const Error& error) {
-    return fmt::format("{}: {}", static_cast<int>(error.code()), error.what());
-  }
-  return "accepted";
+  });
 }
 
 TEST(BadConfig, TheGoodOneIsAccepted) {
@@ -505,12 +503,7 @@ TEST(BadConfig, TheCommandLine) {
 
 TEST(BadConfig, FilesThatAreNotThere) {
   const auto load = [](const std::string& path) {
-    try {
-      load_config(path, {}, kSearch);
-    } catch (const Error& error) {
-      return fmt::format("{}: {}", static_cast<int>(error.code()), error.what());
-    }
-    return std::string("accepted");
+    return testing::refusal_of([&] { load_config(path, {}, kSearch); });
   };
   EXPECT_EQ(load("nowhere.yaml"), "78: \"nowhere.yaml\": no such configuration, here or in the configs directories");
   EXPECT_EQ(load("/"), "78: /: cannot be read: Is a directory");

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/harness/scratch_directory.hpp"
 #include "trainer/commands/config.hpp"
 #include "trainer/config_rules.hpp"
 
@@ -30,12 +31,7 @@ LoadedConfig load(const std::vector<std::string>& overrides, const std::string& 
 }
 
 std::string refusal(const std::vector<std::string>& overrides, const std::string& text = kBase) {
-  try {
-    check_config(load(overrides, text));
-  } catch (const Error& error) {
-    return fmt::format("{}: {}", static_cast<int>(error.code()), error.what());
-  }
-  return "accepted";
+  return testing::refusal_of([&] { check_config(load(overrides, text)); });
 }
 
 // The key of a row, and its element or -1.
