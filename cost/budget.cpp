@@ -52,11 +52,14 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
     const double save = line.device_seconds[CostKind::checkpoint],
                  evaluation = line.device_seconds[CostKind::evaluation];
     if (line.kind == "end" && save > 0) {  // the last of an attempt: all waited for it
+      // Those beside steps are no part of the ledger; what they said is in the prediction.
+      const double known = std::max(save, line.predicted_seconds.value_or(0) / (1 + kDoubt));
       if (line.ranks == ranks) {
-        save_took(save);  // nothing is tried of a save: what is known is better than any estimate
+        saves_.add(save, 1);
+        estimates_.save = known;  // nothing is tried of a save: what is known is better than any estimate
       } else {
         const double more = static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks));
-        estimates_.save = std::max(estimates_.save, save * std::max(1.0, more));
+        estimates_.save = std::max(estimates_.save, known * std::max(1.0, more));
       }
     }
     if (line.kind != "step" || line.ranks != ranks || !same_work) continue;

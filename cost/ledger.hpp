@@ -39,7 +39,8 @@ struct LedgerLine {
   double wall_seconds = 0;
   CostSeconds device_seconds;
   double unaccounted_seconds = 0;
-  std::optional<double> predicted_seconds;      // device-seconds of a step, before it ran
+  // Device-seconds of a step, before it ran; in the last line of an attempt, what a save may take by all it knew.
+  std::optional<double> predicted_seconds;
   std::optional<AttemptConditions> conditions;  // in the first line of an attempt
 
   double sum() const { return device_seconds.sum() + unaccounted_seconds; }

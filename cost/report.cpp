@@ -51,7 +51,10 @@ constexpr Definition kDefinitions[] = {
      "What is spent, and the tokens that are left at the pace of the last half of the steps, with their saves and "
      "evaluations, without restarts; the range is the pace of the cheapest and of the dearest tenth of them."},
     {"memory", "The largest resident size of any rank, beside what rank 0 planned before the first step."},
-    {"prediction of a step", "Made before the first step from its FLOPs and the measured peak, in device-seconds."},
+    {"prediction of a step",
+     "Made before the first step from its FLOPs and the measured peak, or where there is a budget from trying a part "
+     "of "
+     "it; in device-seconds."},
 };
 
 constexpr bool is_step_work(CostKind kind) {

@@ -9,8 +9,14 @@ namespace tael {
 
 namespace {
 
-[[noreturn]] void refuse_key(const LoadedConfig& loaded, std::string_view key, const std::string& message) {
-  const Origin origin = loaded.reading.origin(key);
+using Keys = std::initializer_list<std::string_view>;
+
+// The place is the key's, or where it has its default that of the first of those it clashes with.
+[[noreturn]] void refuse_key(const LoadedConfig& loaded, std::string_view key, Keys others,
+                             const std::string& message) {
+  Origin origin = loaded.reading.origin(key);
+  for (const std::string_view other : others)
+    if (!origin.source) origin = loaded.reading.origin(other);
   if (!origin.source) fail(Exit::bad_config, "{}: {}", key, message);
   fail_at(origin, "{}: {}", loaded.reading.in_words(key), message);
 }
@@ -22,8 +28,13 @@ struct RuleScope {
   std::optional<int64_t> data_ranks = {};  // nothing: not known yet
 
   template <class... Args>
+  [[noreturn]] void refuse_clash(std::string_view key, Keys others, fmt::format_string<Args...> format,
+                                 Args&&... args) const {
+    refuse_key(loaded, key, others, fmt::format("{} [{}]", fmt::format(format, std::forward<Args>(args)...), rule));
+  }
+  template <class... Args>
   [[noreturn]] void refuse(std::string_view key, fmt::format_string<Args...> format, Args&&... args) const {
-    refuse_key(loaded, key, fmt::format("{} [{}]", fmt::format(format, std::forward<Args>(args)...), rule));
+    refuse_clash(key, {}, format, std::forward<Args>(args)...);
   }
   bool given(std::string_view key) const { return loaded.reading.given(key); }
 };
@@ -72,13 +83,13 @@ void sizes_fit(const RuleScope& r) {
   }
   bool overflow = __builtin_mul_overflow(largest, t.seq_length, &tokens);
   if (overflow || tokens > (int64_t{1} << 50)) {
-    r.refuse("training.global_batch_size", "{} sequences of training.seq_length {} are more tokens a step than 2^50",
-             largest, t.seq_length);
+    r.refuse_clash("training.global_batch_size", {"training.seq_length"},
+                   "{} sequences of training.seq_length {} are more tokens a step than 2^50", largest, t.seq_length);
   }
   int64_t total = 0;
   if (t.train_steps && __builtin_mul_overflow(tokens, *t.train_steps, &total)) {
-    r.refuse("training.train_steps", "{} steps of {} tokens are more tokens than 64 bits count", *t.train_steps,
-             tokens);
+    r.refuse_clash("training.train_steps", {"training.global_batch_size"},
+                   "{} steps of {} tokens are more tokens than 64 bits count", *t.train_steps, tokens);
   }
   if (t.train_tokens && *t.train_tokens > (int64_t{1} << 62)) {
     r.refuse("training.train_tokens", "{} tokens are more than 2^62", *t.train_tokens);
@@ -89,12 +100,14 @@ void length_fits_model(const RuleScope& r) {
   const ModelShape& shape = r.config.model.shape;
   const int64_t length = r.config.training.seq_length;
   if (length > shape.max_position_embeddings) {
-    r.refuse("training.seq_length", "{} is longer than model.max_position_embeddings {}; at most that{}", length,
-             shape.max_position_embeddings, shape.rope_scaling ? " (YaRN included)" : "");
+    r.refuse_clash("training.seq_length", {"model.max_position_embeddings"},
+                   "{} is longer than model.max_position_embeddings {}; at most that{}", length,
+                   shape.max_position_embeddings, shape.rope_scaling ? " (YaRN included)" : "");
   }
   if (length <= shape.num_nextn_predict_layers) {
-    r.refuse("training.seq_length", "{} leaves no target at model.num_nextn_predict_layers {}; at least {}", length,
-             shape.num_nextn_predict_layers, shape.num_nextn_predict_layers + 1);
+    r.refuse_clash("training.seq_length", {"model.num_nextn_predict_layers"},
+                   "{} leaves no target at model.num_nextn_predict_layers {}; at least {}", length,
+                   shape.num_nextn_predict_layers, shape.num_nextn_predict_layers + 1);
   }
 }
 
@@ -102,8 +115,8 @@ void cosine_goes_down(const RuleScope& r) {
   const LrSchedulerOptions& o = r.config.lr_scheduler;
   if (!o.decay.phases.empty() || o.decay.shape != LrShape::cosine) return;
   if (o.min_lr > r.config.optimizer.lr) {
-    r.refuse("lr_scheduler.min_lr", "{} is above optimizer.lr {}; at most that", shortest(o.min_lr),
-             shortest(r.config.optimizer.lr));
+    r.refuse_clash("lr_scheduler.min_lr", {"optimizer.lr"}, "{} is above optimizer.lr {}; at most that",
+                   shortest(o.min_lr), shortest(r.config.optimizer.lr));
   }
 }
 
@@ -111,22 +124,11 @@ void phases_cover(const RuleScope& r) {
   const std::vector<LrPhase>& phases = r.config.lr_scheduler.decay.phases;
   if (phases.empty()) return;
   const TrainingOptions& t = r.config.training;
-  int64_t tokens = t.train_tokens.value_or(0);
-  if (t.train_steps) {
-    // Tokens before the last step: that is where its rate is read.
-    for (int64_t step = 0; step + 1 < *t.train_steps && tokens < phases.back().until_tokens;) {
-      const int64_t step_tokens = t.global_batch_size.at(tokens) * t.seq_length;
-      const int64_t until = t.global_batch_size.next_change(tokens);
-      const int64_t left = *t.train_steps - 1 - step;
-      const int64_t count =
-          until == std::numeric_limits<int64_t>::max() ? left : std::min(left, (until - tokens - 1) / step_tokens + 1);
-      step += count;
-      tokens += count * step_tokens;
-    }
-  }
+  // Where the last step begins: there its rate is read.
+  const int64_t tokens = tokens_after_steps(t.global_batch_size, t.seq_length, t.steps() - 1);
   if (phases.back().until_tokens < tokens) {
     r.refuse(r.given("lr_scheduler.phases") ? "lr_scheduler.phases" : "lr_scheduler.decay",
-             "the phases end at {} tokens, the run at {}; the last phase must reach that far",
+             "the phases end at {} tokens, the last step begins at {}; the last phase must reach that far",
              phases.back().until_tokens, tokens);
   }
 }
@@ -246,9 +248,10 @@ void lanes_fit(const RuleScope& r) {
         d.lanes, size, d.nearest_lanes(), d.or_a_batch(), d.or_fast());
   }
   if (d.lanes % d.ranks != 0) {
-    r.refuse("parallelism.reduction_lanes",
-             "{} data ranks do not divide the {} lanes (parallelism.reduction_lanes); the nearest that fits is {}{}",
-             d.ranks, d.lanes, d.nearest_ranks(), d.or_fast());
+    r.refuse_clash(
+        "parallelism.reduction_lanes", {"parallelism.data_parallel"},
+        "{} data ranks do not divide the {} lanes (parallelism.reduction_lanes); the nearest that fits is {}{}",
+        d.ranks, d.lanes, d.nearest_ranks(), d.or_fast());
   }
 }
 
@@ -257,17 +260,18 @@ void micro_batch_divides(const RuleScope& r) {
   for (const int64_t size : d.sizes) {
     if (size % d.ranks == 0) continue;
     const std::optional<int64_t> batch = d.nearest_batch();
-    r.refuse("training.global_batch_size",
-             "{} sequences do not divide among {} data ranks; the nearest that fits is {}{}", size, d.ranks,
-             batch ? fmt::format("{} or ", *batch) : std::string(), d.nearest_ranks());
+    r.refuse_clash("training.global_batch_size", {"parallelism.data_parallel"},
+                   "{} sequences do not divide among {} data ranks; the nearest that fits is {}{}", size, d.ranks,
+                   batch ? fmt::format("{} or ", *batch) : std::string(), d.nearest_ranks());
   }
   for (const int64_t size : d.sizes) {
     if (size / d.ranks % d.micro == 0) continue;
     const auto fitting =
         d.nearest(&Division::micro, d.common / d.ranks, [](const Division& one) { return one.micro_divides(); });
-    r.refuse("training.micro_batch_size", "{}{} does not divide a global batch of {}; the nearest that fits is {}",
-             d.micro, r.data_ranks ? " x " + plural(*r.data_ranks, "data rank") : std::string(), size,
-             fitting.value_or(1));
+    r.refuse_clash("training.micro_batch_size", {"training.global_batch_size", "parallelism.data_parallel"},
+                   "{}{} does not divide a global batch of {}; the nearest that fits is {}", d.micro,
+                   r.data_ranks ? " x " + plural(*r.data_ranks, "data rank") : std::string(), size,
+                   fitting.value_or(1));
   }
 }
 
@@ -275,9 +279,9 @@ void segments_fit(const RuleScope& r) {
   const ParallelismOptions& p = r.config.parallelism;
   const int64_t segments = p.segments(), heads = r.config.model.shape.num_attention_heads;
   if (segments % p.tensor_parallel != 0) {
-    r.refuse("parallelism.reduction_segments",
-             "parallelism.tensor_parallel {} does not divide {} segments; the nearest that fits is {}",
-             p.tensor_parallel, segments, nearest_multiple(segments, p.tensor_parallel));
+    r.refuse_clash("parallelism.reduction_segments", {"parallelism.tensor_parallel"},
+                   "parallelism.tensor_parallel {} does not divide {} segments; the nearest that fits is {}",
+                   p.tensor_parallel, segments, nearest_multiple(segments, p.tensor_parallel));
   }
   if (heads % segments != 0) {
     r.refuse(p.reduction_segments ? "parallelism.reduction_segments" : "parallelism.tensor_parallel",
@@ -289,9 +293,9 @@ void segments_fit(const RuleScope& r) {
 void expert_ranks_divide(const RuleScope& r) {
   const ParallelismOptions& p = r.config.parallelism;
   if (p.data_parallel && *p.data_parallel % p.expert_parallel != 0) {
-    r.refuse("parallelism.expert_parallel",
-             "{} does not divide parallelism.data_parallel {}; the nearest that fits is {}", p.expert_parallel,
-             *p.data_parallel, nearest_divisor(*p.data_parallel, p.expert_parallel));
+    r.refuse_clash("parallelism.expert_parallel", {"parallelism.data_parallel"},
+                   "{} does not divide parallelism.data_parallel {}; the nearest that fits is {}", p.expert_parallel,
+                   *p.data_parallel, nearest_divisor(*p.data_parallel, p.expert_parallel));
   }
 }
 
@@ -381,7 +385,7 @@ void check_config(const LoadedConfig& loaded, std::optional<int64_t> ranks) {
 void check_built(const LoadedConfig& loaded) {
   const Config& c = loaded.config;
   const auto refuse = [&](std::string_view key, const std::string& value, std::string_view nearest) {
-    refuse_key(loaded, key, fmt::format("{} is not built yet; the nearest that is built is {}", value, nearest));
+    refuse_key(loaded, key, {}, fmt::format("{} is not built yet; the nearest that is built is {}", value, nearest));
   };
   const std::vector<WrittenField> written = write_fields(c);
   // Keys of which nothing but the given value, in its written form, is built.
@@ -415,7 +419,7 @@ void check_built(const LoadedConfig& loaded) {
     const std::string value = to_flow(field.value);
     if (value == row->values[0] || value == row->values[1]) continue;
     if (field.path == "cluster.device" && value == "cuda") {
-      refuse_key(loaded, field.path, "cuda: this program was built without CUDA; the nearest that fits is cpu");
+      refuse_key(loaded, field.path, {}, "cuda: this program was built without CUDA; the nearest that fits is cpu");
     }
     refuse(field.path, value, row->values[0]);
   }

@@ -62,14 +62,19 @@ void Record::beat() {
     } catch (const Error&) {
     }
   };
-  attempt([&] { lock_.beat(); });
   // Who was frozen while somebody took over must not write into what is another's by now.
-  if (lock_.owned()) attempt([&] { ledger_->beat(kLedgerBeatSeconds); });
+  if (!lock_.owned()) return;
+  attempt([&] { lock_.beat(); });
+  attempt([&] { ledger_->beat(kLedgerBeatSeconds); });
 }
 
-void Record::describe() const { directory_.describe(loaded_, environment_); }
+void Record::describe() const {
+  require_owned();
+  directory_.describe(loaded_, environment_);
+}
 
 void Record::begin_at(int64_t step) {
+  require_owned();
   metrics_.emplace(directory_.file("metrics.jsonl"), attempt());
   if (!loaded_.config.metrics.tensorboard) return;
   make_directories(directory_.file("tb"));

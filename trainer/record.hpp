@@ -30,6 +30,9 @@ class Record {
   int64_t attempt() const { return lock_.attempt(); }
   const std::string& lock_note() const { return lock_.note(); }
   bool owned() const { return lock_.owned(); }
+  // Error(locked): another job took the directory over while this one was frozen. To be asked behind whatever takes
+  // its time and before a file of the run is changed; what is below asks by itself.
+  void require_owned() const { lock_.require_owned(); }
   const RunDirectory& directory() const { return directory_; }
   Ledger& ledger() const { return *ledger_; }
 

@@ -123,6 +123,10 @@ ProcessIdentity this_process(std::string job) {
   return id;
 }
 
+Error was_taken_over(const std::string& run_directory) {
+  return {Exit::locked, fmt::format("run.dir: {} was taken over by another job; this one stops", run_directory)};
+}
+
 std::vector<AttemptRecord> read_attempts(const std::string& run_directory) {
   const std::string directory = run_directory + "/attempts";
   std::vector<AttemptRecord> records;
@@ -183,6 +187,10 @@ RunLock RunLock::acquire(const std::string& run_directory, AttemptRecord record,
 
 bool RunLock::owned() const {
   return !path_exists(fmt::format("{}/{}{}", directory_, name_of(record_.attempt + 1), kEnd));
+}
+
+void RunLock::require_owned() const {
+  if (!owned()) throw was_taken_over(parent_directory(directory_));
 }
 
 void RunLock::beat() {

@@ -7,7 +7,7 @@
 //   does; from elsewhere if the count in NNNNNNNN.alive, which it raises every kBeatSeconds, moves within
 //   kLeaseSeconds. No two clocks are compared.
 // - An owner that was frozen while somebody took over finds a higher number and must leave without publishing anything:
-//   owned() says so, and is asked before every step and every rename.
+//   owned() says so, and is asked before every step, every rename and whatever else changes a file of the run.
 // Rank 0 alone holds a lock.
 #pragma once
 
@@ -17,6 +17,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/check.hpp"
 
 namespace tael {
 
@@ -47,6 +49,9 @@ std::vector<AttemptRecord> read_attempts(const std::string& run_directory);
 // may have been refused.
 std::string branch_origin(const std::string& run_directory);
 
+// What an owner says that finds itself replaced.
+Error was_taken_over(const std::string& run_directory);
+
 struct LockTiming {
   double lease_seconds = 30;
   double look_seconds = 0.25;  // between two looks at a foreign owner's count
@@ -68,7 +73,8 @@ class RunLock {
   const std::string& note() const { return note_; }
 
   bool owned() const;
-  void beat();  // raises the count
+  void require_owned() const;  // Error(locked): was_taken_over
+  void beat();                 // raises the count
   // The attempt is over; the directory is free.
   void release(int exit_code, std::string_view reason);
 

@@ -51,14 +51,15 @@ std::string batch_line(const Run& run) {
   const TrainingOptions& t = run.config.training;
   const std::vector<int64_t> sizes = t.global_batch_size.all();
   const auto [least, most] = std::ranges::minmax(sizes);
-  const int64_t last = sizes.back();
-  std::string text = least == most                            ? fmt::format("{} sequences", most)
-                     : sizes.front() == most && last == least ? fmt::format("{} down to {} sequences", most, least)
-                                                              : fmt::format("{} to {} sequences", least, most);
-  text += fmt::format(" x {} = {} tokens a step", t.seq_length, grouped(last * t.seq_length));
-  const int64_t lane = run.division.lane_sequences(last);
+  const bool down = least < most && sizes.front() == most && sizes.back() == least;
+  const int64_t named = down ? least : most;  // behind a range: of the size named last
+  std::string text = down            ? fmt::format("{} down to {} sequences", most, least)
+                     : least == most ? fmt::format("{} sequences", most)
+                                     : fmt::format("{} to {} sequences", least, most);
+  text += fmt::format(" x {} = {} tokens a step", t.seq_length, grouped(named * t.seq_length));
+  const int64_t lane = run.division.lane_sequences(named);
   const int64_t micro = std::min(run.division.micro_batch, lane);
-  text += fmt::format("; a rank has {} in micro-batches of {}", last / run.division.ranks, micro);
+  text += fmt::format("; a rank has {} in micro-batches of {}", named / run.division.ranks, micro);
   text += "; " + count_of(run.steps, "step");
   const int64_t warmup = run.config.lr_scheduler.warmup_steps;
   if (warmup >= run.steps) text += fmt::format(", all inside the {} of warm-up", grouped(warmup));

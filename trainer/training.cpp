@@ -41,9 +41,10 @@ Training::Border Training::border(bool last, double save_beside) {
            .evaluate = no_evaluation == 0,
            .spent = {}};
   for (size_t k = 0; k < kCostKinds; ++k) b.spent.of[k] = static_cast<double>(sums[k]) * 1e-9;
-  if (b.dislodged)
-    throw AgreedError(Exit::locked,
-                      fmt::format("run.dir: {} was taken over by another job; this one stops", run_.config.run.dir));
+  if (b.dislodged) {
+    const Error error = was_taken_over(run_.config.run.dir);
+    throw AgreedError(error.code(), error.what());
+  }
   return b;
 }
 
@@ -254,13 +255,23 @@ void Training::save_last() {
   tell(result);
 }
 
+// Beside the one that is there, of a run that was given more steps, and in its place once it is whole.
 void Training::write_model() {
   agreed_by(run_.comm, record_.has_value(), [&] {
+    record_->require_owned();
     const RunDirectory& directory = record_->directory();
-    const std::string model = directory.file("model"), before = directory.file("model.before");
+    const std::string model = directory.file("model"), before = directory.file("model.before"),
+                      next = free_name_beside(model);
+    try {
+      export_parameters(next, run_.network.table(), run_.params, run_.biases);
+      record_->require_owned();
+    } catch (const Error&) {
+      remove_tree(next);
+      throw;
+    }
     remove_tree(before);
-    if (path_exists(model)) publish(model, before);  // of a run that was given more steps
-    export_parameters(model, run_.network.table(), run_.params, run_.biases);
+    if (path_exists(model)) publish(model, before);
+    publish(next, model);
     remove_tree(before);
   });
 }
@@ -289,7 +300,7 @@ Exit Training::end(Ending ending) {
   run_.comm.barrier();  // who waits here for the others books it
   const Border last = border(true);
   if (record_) {
-    record_->ledger().book("end", progress_.step, tokens(), last.spent);
+    record_->ledger().book("end", progress_.step, tokens(), last.spent, budget_.save());
     record_->end(progress_.step, tokens(), state);
     report_status(state, spent_now());
     record_->directory().remove_stop();  // however it ended: it has

@@ -34,6 +34,8 @@ struct TrainingSetup {
 
 // Of a rank, for what follows the last checkpoint.
 inline constexpr double kClosingSeconds = 0.5;
+// Of a rank, from the look at the budget of a new run to its first step: the directory and its first files.
+inline constexpr double kBeginningSeconds = 0.25;
 
 class Training {
  public:

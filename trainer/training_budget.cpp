@@ -53,7 +53,8 @@ std::string_view Training::what_is_next() const {
 void Training::check_budget_of_a_new_run() {
   if (!budget_.limit()) return;
   require_budget(run_.config, record_ ? record_->ledger().earlier() : std::vector<LedgerLine>{},
-                 spent_now() - spent_before() + cost_of_next_step(run_.from.step, run_.from.tokens) + budget_.save());
+                 spent_now() - spent_before() + kBeginningSeconds * run_.comm.size() +
+                     cost_of_next_step(run_.from.step, run_.from.tokens) + budget_.save());
 }
 
 // A run that is there and cannot pay for reading its checkpoint, one more step and a save ends before it begins, and

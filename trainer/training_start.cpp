@@ -86,6 +86,11 @@ Exit Training::operator()() {
     prepare_saver();
     if (console_ != nullptr) print_peak(*console_, run_, peak_);
     return end(loop());
+  } catch (const AgreedError& error) {
+    // What the new owner does to the run is what whoever lost it meanwhile fails for.
+    agreed_by(run_.comm, record_.has_value(), [&] { record_->require_owned(); });
+    record_failure(error);
+    throw;
   } catch (...) {
     record_failure(current_error());
     throw;
@@ -136,6 +141,7 @@ void Training::take_directory() {
     if (const auto& price = config.cluster.price_per_device_hour) paid_before_ = paid(earlier, *price);
     const auto first = std::ranges::find(earlier, "start", &LedgerLine::kind);
     if (first != earlier.end()) first_tokens_ = first->tokens;
+    record_->require_owned();
     record_->directory().sweep();
     store_.sweep();
     attempt_ = record_->attempt();
@@ -243,6 +249,7 @@ bool Training::is_finished() {
     if (!newest || newest->step < run_.steps || !path_exists(record_->directory().file("model"))) return;
     const std::optional<RunStatus> before = earlier_status();
     if (!before || before->state != "done" || before->step != newest->step) return;
+    record_->require_owned();
     finished = 1;
     record_->directory().remove_stop();
     record_->release(static_cast<int>(Exit::done), "was done before");
@@ -286,6 +293,7 @@ void Training::choose_beginning(std::vector<FieldDifference>& branch_changes) {
 
 void Training::start_ledger() {
   agreed_by(run_.comm, console_ != nullptr, [&] {
+    record_->require_owned();
     const double lost = record_->ledger().restart_at(progress_.step);
     if (lost > 0)
       warn(fmt::format(
@@ -307,8 +315,7 @@ void Training::prepare_saver() {
   if (run_.snapshot_arena) options.snapshot = plan_snapshot(*run_.snapshot_arena, options.boxes);
   options.now = [this] { return run_.clock.now(); };
   options.may_publish = [this] {
-    if (record_ && !record_->owned())
-      fail(Exit::locked, "run.dir: {} was taken over by another job; nothing is published", run_.config.run.dir);
+    if (record_) record_->require_owned();
   };
   saver_ = std::make_unique<CheckpointSaver>(store_, run_.comm, run_.stream, std::move(options));
 }

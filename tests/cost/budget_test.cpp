@@ -92,9 +92,21 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   EXPECT_EQ(budget.save(), 3.75);
   budget.step_took(2);
   EXPECT_EQ(budget.step(), 2.5);
+  budget.save_took(2);
+  EXPECT_EQ(budget.save(), 4);  // of 3 and 2
   Budget more(1000.0, {.step = 10, .save = 1, .evaluation = 0});
   more.learn({save}, 8, 0);  // on four times as many ranks
   EXPECT_EQ(more.save(), 15);
+
+  // One beside steps was dear: an attempt that ends for it must not look cheaper to the next start.
+  Budget first(1000.0, {.step = 10, .save = 1, .evaluation = 0});
+  first.save_took(9);
+  first.save_took(3);
+  save.predicted_seconds = first.save();
+  Budget second(1000.0, {.step = 10, .save = 1, .evaluation = 0});
+  second.learn({save}, 2, 0);
+  EXPECT_EQ(second.expected_save(), 3);
+  EXPECT_EQ(second.save(), first.save());
 }
 
 TEST(Budget, WhatIsLeftOfMoneyCountsAtThePresentPrice) {

@@ -184,7 +184,8 @@ class Full(DiskTest):
                     disk = self.mount(f"size={24 * MB}")
                     directory, words = self.begun_on(disk, [f"metrics.tensorboard={tensorboard}"])
                     child = self.start_long(words, ranks, "checkpoint.interval=0")
-                    self.wait_until(lambda: (directory / "metrics.jsonl").read_text().count('"attempt":2') > 3
+                    self.wait_until(lambda: len(re.findall(r'"attempt":2,.*"kind":"step"',
+                                                           (directory / "metrics.jsonl").read_text())) > 3
                                     or child.poll() is not None, "some steps", child)
                     filler = self.fill(disk, 0)
                     done = self.finish(child)

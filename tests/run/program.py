@@ -182,6 +182,24 @@ class ProgramTest(unittest.TestCase):
             time.sleep(0.005)
 
 
+def children_of(pid):
+    """Processes below `pid` that run the program, deepest included."""
+    found, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        for task in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                todo += map(int, task.read_text().split())
+            except OSError:
+                continue
+        try:
+            if os.path.basename(os.readlink(f"/proc/{parent}/exe")) == "tael":
+                found.append(parent)
+        except OSError:
+            continue
+    return sorted(found)
+
+
 def safetensors(path):
     """(name to (dtype, shape, begin, end), where the data begins) of a file."""
     with open(path, "rb") as file:

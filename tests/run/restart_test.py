@@ -202,60 +202,6 @@ class Restart(ProgramTest):
             self.assertEqual(self.loss(run.path), loss)
             self.assertEqual((run.path / "ledger.jsonl").read_bytes(), ledger)  # nor does it cost anything
 
-    def frozen(self, words, directory):
-        """A start that is stopped behind its last look at the directory and before it takes it."""
-        for _ in range(20):
-            child = self.start(*words)
-            while not child.stderr.readline().startswith("memory"):
-                self.assertIsNone(child.poll())
-            child.send_signal(signal.SIGSTOP)
-            if not directory.exists():
-                return child
-            child.kill()
-            self.finish(child)
-            shutil.rmtree(directory)
-        self.fail("no start was caught in time")
-
-    def test_a_start_that_another_one_overtakes_changes_nothing(self):
-        run = self.train(changes=["lr_scheduler.decay=constant"])
-        checkpoint = sorted((run.path / "checkpoints").glob("step-*"))[-1]
-        for resume, code in (("auto", 77), ("never", 78), (checkpoint, 78)):
-            directory, words = self.train_words(["optimizer.lr=0.5", "lr_scheduler.decay=constant", "training.train_steps=9"])
-            late = self.frozen([*words, "--resume", resume], directory)
-            _, words = self.train_words(directory=directory)
-            self.assertEqual(self.command(*words).code, 0)
-            before, loss = self.texts(directory), self.loss(directory)
-            ledger = (directory / "ledger.jsonl").read_bytes()
-            late.send_signal(signal.SIGCONT)
-            done = self.finish(late)
-            self.assertEqual(done.code, code, str(done))
-            self.assertEqual(len(done.messages()), 1, str(done))
-            self.assertIn("was begun by another start meanwhile", done.messages()[0])
-            self.assertEqual(self.texts(directory), before)
-            self.assertEqual(self.loss(directory), loss)
-            self.assertEqual((directory / "ledger.jsonl").read_bytes(), ledger)
-
-    def test_a_start_that_was_overtaken_does_not_say_where_the_run_began(self):
-        source = self.train(changes=["lr_scheduler.decay=constant"])
-        checkpoint = sorted((source.path / "checkpoints").glob("step-*"))[-1]
-        more = ["lr_scheduler.decay=constant", "training.eval_interval=0", "checkpoint.interval=0"]
-        for late_resume, resume in ((checkpoint, "auto"), ("auto", checkpoint)):
-            directory, words = self.train_words([*more, "training.train_steps=9"])
-            late = self.frozen([*words, "--resume", late_resume], directory)
-            _, longer = self.train_words([*more, "training.train_steps=1000000"], directory=directory)
-            killed = self.start(*longer, "--resume", resume)
-            metrics = directory / "metrics.jsonl"
-            self.wait_until(lambda: metrics.exists() and '"kind":"step"' in metrics.read_text(), "a step", killed)
-            killed.kill()
-            self.finish(killed)
-            late.send_signal(signal.SIGCONT)
-            self.assertIn(self.finish(late).code, (77, 78))
-            done = self.command(*words)
-            self.assertEqual(done.code, 0, str(done))
-            self.assertIn(f"resumed  {checkpoint}" if resume == checkpoint else "from step 1 again", done.err)
-            report = json.loads(self.command("report", directory, "--json").out)
-            self.assertEqual(report["branch"] is not None, resume == checkpoint)
-
     def test_a_budget_of_money_counts_each_attempt_at_its_own_price(self):
         more = ["lr_scheduler.decay=constant", "training.eval_interval=0", "data.valid=[]", "checkpoint.interval=0",
                 "training.train_steps=1000000", "budget.money={usd: 2}"]

@@ -13,31 +13,13 @@ import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from program import ProgramTest, Run, main, plant  # noqa: E402
+from program import ProgramTest, Run, children_of, main, plant  # noqa: E402
 
 LONG = ["training.train_steps=1000000", "training.eval_interval=0", "data.valid=[]"]
 
 # What a Hugging Face directory of a model with an MTP module repeats.
 COPIES = {"model.embed_tokens.weight": ["model.layers.2.embed_tokens.weight"],
           "lm_head.weight": ["model.layers.2.shared_head.head.weight"]}
-
-
-def children_of(pid):
-    """Processes below `pid` that run the program, deepest included."""
-    found, todo = [], [pid]
-    while todo:
-        parent = todo.pop()
-        for task in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
-            try:
-                todo += map(int, task.read_text().split())
-            except OSError:
-                continue
-        try:
-            if os.path.basename(os.readlink(f"/proc/{parent}/exe")) == "tael":
-                found.append(parent)
-        except OSError:
-            continue
-    return sorted(found)
 
 
 class Requests(ProgramTest):

@@ -319,10 +319,11 @@ TEST(BadConfig, SizesThatDoNotFitTogether) {
        "fits is 2 [expert-ranks]"},
       {{"optimizer.lr=1e-4"},
        1,
-       "78: lr_scheduler.min_lr: 3e-04 is above optimizer.lr 1e-04; at most that [cosine-goes-down]"},
+       "78: command line: lr_scheduler.min_lr: 3e-04 is above optimizer.lr 1e-04; at most that [cosine-goes-down]"},
       {{"lr_scheduler.decay=[[1k, constant, 1e-3]]"},
        1,
-       "78: command line: lr_scheduler.decay: the phases end at 1000 tokens, the run at 4608; the last phase must "
+       "78: command line: lr_scheduler.decay: the phases end at 1000 tokens, the last step begins at 4608; the last "
+       "phase must "
        "reach "
        "that far [phases-cover]"},
       {{"training.global_batch_size=1T", "training.seq_length=4096"},
@@ -350,6 +351,34 @@ TEST(BadConfig, SizesThatDoNotFitTogether) {
   };
   for (const auto& c : cases) {
     EXPECT_EQ(refusal(kGood, c.overrides, c.ranks), c.message) << fmt::format("{}", fmt::join(c.overrides, " "));
+  }
+}
+
+// One side is a default: the place is that of the other.
+TEST(BadConfig, AClashWithADefaultHasThePlaceOfWhatWasGiven) {
+  const struct {
+    std::string text, message;
+    int64_t ranks = 1;
+  } cases[] = {
+      {"optimizer:\n  lr: 1e-4",
+       "78: t.yaml:6:7: lr_scheduler.min_lr: 3e-04 is above optimizer.lr 1e-04; at most that "
+       "[cosine-goes-down]"},
+      {"model: {preset: deepseek_v3_tiny, max_position_embeddings: 128}",
+       "78: t.yaml:4:60: training.seq_length: 256 is longer than model.max_position_embeddings 128; at most that "
+       "[length-fits-model]"},
+      {"parallelism: {reduction: fast}\ntraining: {train_steps: 3, global_batch_size: 6}",
+       "78: t.yaml:5:47: training.micro_batch_size: 4 x 1 data rank does not divide a global batch of 6; the nearest "
+       "that fits is 3 [micro-batch-divides]"},
+      {"parallelism: {data_parallel: 3}",
+       "78: t.yaml:5:30: parallelism.reduction_lanes: 3 data ranks do not divide the 4 lanes "
+       "(parallelism.reduction_lanes); the nearest that fits is 2 data ranks [lanes]",
+       3},
+  };
+  for (const auto& c : cases) {
+    std::string text = "run: {dir: x}\ndata: {train: [a.h5]}\n";
+    if (c.text.find("training:") == std::string::npos) text += "training: {train_steps: 3}\n";
+    if (c.text.find("model:") == std::string::npos) text += "model: {preset: deepseek_v3_tiny}\n";
+    EXPECT_EQ(refusal(text + c.text, {}, c.ranks), c.message);
   }
 }
 

@@ -129,6 +129,7 @@ Compared open_compared(const std::string& path) {
   const bool run_of_checkpoints = !CheckpointStore(path + "/checkpoints").steps().empty();
   if (Checkpoint::is_at(path) || run_of_checkpoints) {
     c.checkpoint = std::make_unique<Checkpoint>(Checkpoint::open(find_checkpoint(path)));
+    c.checkpoint->verify_beside_tensors();  // which are checked as they are read
   } else {
     c.files = std::move(open_model(path).files);
   }

@@ -50,7 +50,7 @@ std::optional<double> order1_bits_per_byte(const TrainedModel& trained, const st
   return total.bits_per_byte();
 }
 
-void print(const EvalResult& result, std::optional<double> order1, bool as_json, std::FILE* out) {
+void print(const EvalResult& result, std::optional<double> order1, bool masked, bool as_json, std::FILE* out) {
   const std::optional<double> bits = result.bits_per_byte();
   if (as_json) {
     JsonWriter json;
@@ -69,6 +69,7 @@ void print(const EvalResult& result, std::optional<double> order1, bool as_json,
     print_to(out, "   (an order-1 byte model fitted on the same training text: {:.4f}; ratio {:.3f})", *order1,
              *bits / *order1);
   print_to(out, "{}tokens         {}\n", bits ? "\n" : "", grouped(result.targets));
+  if (masked) print_to(out, "attention      inside documents only, as in its training\n");
 }
 
 }  // namespace
@@ -143,7 +144,7 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
   if (!std::isfinite(result.nats))
     throw AgreedError(Exit::run_failed, fmt::format("{}: the loss is not finite", options.model));
   agreed_by(comm, comm.rank() == 0,
-            [&] { print(result, order1_bits_per_byte(in.trained, in.shards), options.json, out); });
+            [&] { print(result, order1_bits_per_byte(in.trained, in.shards), in.separator >= 0, options.json, out); });
   return 0;
 }
 

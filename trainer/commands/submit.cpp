@@ -258,7 +258,11 @@ std::string queue(const std::string& script, uint64_t open_files) {
   if (answer.code != 0)
     fail(Exit::missing_resource, "sbatch refused the job (exit code {}): {}", answer.code, first_line(answer.err));
   std::string number = first_line(answer.out);
-  return number.substr(0, number.find(';'));  // NUMBER;CLUSTER
+  number = number.substr(0, number.find(';'));  // NUMBER;CLUSTER
+  if (number.empty())
+    fail(Exit::missing_resource, "sbatch queued no job that has a number{}{}", answer.err.empty() ? "" : ": ",
+         first_line(answer.err));
+  return number;
 }
 
 }  // namespace
