@@ -52,9 +52,8 @@ constexpr Definition kDefinitions[] = {
      "evaluations, without restarts; the range is the pace of the cheapest and of the dearest tenth of them."},
     {"memory", "The largest resident size of any rank, beside what rank 0 planned before the first step."},
     {"prediction of a step",
-     "Made before the first step from its FLOPs and the measured peak, or where there is a budget from trying a part "
-     "of "
-     "it; in device-seconds."},
+     "In device-seconds, made before the first step: from its FLOPs and the measured peak or, where there is a budget, "
+     "from trying a part of it."},
 };
 
 constexpr bool is_step_work(CostKind kind) {
