@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/hash.hpp"
+#include "checkpoint/store.hpp"
 
 namespace tael {
 
@@ -18,9 +19,25 @@ bool shares_rows(const Box& from, uint64_t first, uint64_t count, const Box& to)
   return begin < to.offset[0] + to.extent[0] && last >= to.offset[0];
 }
 
+// Of a directory that has the name of a step: whoever renamed or copied it to another's would set its run back.
+void require_own_name(const std::string& path, const RunState& state) {
+  const size_t end = path.find_last_not_of('/') + 1, begin = path.find_last_of('/', end - 1) + 1;
+  const std::string name = path.substr(begin, end - begin);
+  if (!state.training || name == CheckpointStore::name(state.step) || !CheckpointStore::is_name(name)) return;
+  fail(Exit::bad_data, "{}: holds step {}; its name was {}", path, state.step, CheckpointStore::name(state.step));
+}
+
 }  // namespace
 
 bool Checkpoint::is_at(const std::string& path) { return path_exists(path + "/" + std::string(kManifestName)); }
+
+RunState Checkpoint::read_state(const std::string& path) {
+  if (!is_directory(path)) fail(Exit::bad_data, "{}: no such checkpoint", path);
+  const std::string manifest = path + "/" + std::string(kManifestName);
+  const RunState state = Manifest::parse_state(read_file(manifest, kMaxManifestBytes, Exit::bad_data), manifest);
+  require_own_name(path, state);
+  return state;
+}
 
 Checkpoint Checkpoint::open(const std::string& path) {
   if (!is_directory(path)) fail(Exit::bad_data, "{}: no such checkpoint", path);
@@ -28,6 +45,7 @@ Checkpoint Checkpoint::open(const std::string& path) {
   c.path_ = path;
   const std::string manifest = path + "/" + std::string(kManifestName);
   c.manifest_ = Manifest::parse(read_file(manifest, kMaxManifestBytes, Exit::bad_data), manifest);
+  require_own_name(path, c.state());
   for (size_t f = 0; f < c.manifest_.files.size(); ++f) c.files_.push_back(c.open_shard(f));
   for (size_t i = 0; i < c.manifest_.boxes.size(); ++i) {
     const Box& box = c.manifest_.boxes[i].box;

@@ -21,6 +21,8 @@ inline constexpr const char* kModelText = "config.json";  // the model as Huggin
 class Checkpoint {
  public:
   static Checkpoint open(const std::string& path);
+  // What it holds beside tensors, without a look at these. The same errors, but for what open() says of shards.
+  static RunState read_state(const std::string& path);
   // Whether the directory looks like one: it has a manifest.
   static bool is_at(const std::string& path);
 

@@ -3,9 +3,9 @@
 #include <atomic>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "base/bulk_copy.hpp"
-#include "base/h5_file.hpp"
 #include "base/thread_pool.hpp"
 #include "parallel/agree.hpp"
 
@@ -52,8 +52,10 @@ std::vector<std::byte*> plan_snapshot(Arena& arena, const std::vector<BoxData>& 
 }
 
 size_t checkpoint_list_bytes(size_t own, size_t all) {
-  constexpr size_t kOwn = 1500, kAll = 2000, kLayout = 1000;  // the last: what HDF5 keeps of a box in its cache
-  return own * kOwn + std::min(own * kLayout, H5Writer::kMostCacheBytes) + all * kAll;
+  // Of a box that is laid out and listed, and of one whose report comes as a text and is read. The first boxes take
+  // more: the library's lists of free pieces.
+  constexpr size_t kOwn = 1600, kForeign = 2000, kFirst = 800, kMostFirst = size_t{16} << 20;
+  return own * kOwn + std::min(own * kFirst, kMostFirst) + (all - own) * kForeign;
 }
 
 struct CheckpointSaver::Job {
@@ -71,8 +73,9 @@ struct CheckpointSaver::Job {
   std::atomic<bool> done{false};
   std::optional<Error> error;
   std::string warning;
-  double busy = 0;  // seconds
-  Manifest report;
+  double busy = 0;                   // seconds
+  Manifest report;                   // of this rank's shard; on rank 0 in the end of all
+  std::vector<std::string> reports;  // of the other shards, until they are part of it
   std::thread thread;
 
   ~Job() {
@@ -183,15 +186,13 @@ std::optional<SaveResult> CheckpointSaver::move_on(bool wait) {
   int64_t slowest = static_cast<int64_t>(job.busy * 1e9);
   comm_.all_reduce({&slowest, 1}, ReduceOp::max);
   job.busy = static_cast<double>(slowest) * 1e-9;
-  const std::vector<std::string> reports = comm_.all_gather_text(job.report.text());
-  Manifest whole;
-  for (const std::string& text : reports)
-    whole.append(Manifest::parse(text, "a shard's report", Manifest::Extent::shard));
-  whole.state = job.state;
-  job.report = std::move(whole);
+  job.reports = comm_.gather_text(comm_.rank() == 0 ? std::string() : job.report.text());
+  job.report.state = job.state;
   job.publishing = true;
   if (comm_.rank() == 0) {
     job.run([this, &job] {
+      for (const std::string& text : std::exchange(job.reports, {}))
+        if (!text.empty()) job.report.append(Manifest::parse(text, "a shard's report", Manifest::Extent::shard));
       if (options_.may_publish) options_.may_publish();
       job.report.state.milestone = store_.is_milestone(job.state, options_.retention);
       store_.commit(job.report);

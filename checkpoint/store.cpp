@@ -39,6 +39,8 @@ std::vector<std::string> entries(const std::string& directory) {
 
 std::string CheckpointStore::name(int64_t step) { return fmt::format("{}{:08}", kStep, step); }
 
+bool CheckpointStore::is_name(const std::string& name) { return step_of(name).has_value(); }
+
 std::string CheckpointStore::prepared_path(int64_t step, int64_t attempt) const {
   return fmt::format("{}/{}{}-{}", directory_, kPrepared, step, attempt);
 }
@@ -70,9 +72,15 @@ std::optional<Checkpoint> CheckpointStore::newest() const {
 }
 
 std::optional<RunState> CheckpointStore::newest_state() const {
-  const std::optional<Checkpoint> checkpoint = newest();
-  if (!checkpoint) return std::nullopt;
-  return checkpoint->state();
+  const std::vector<int64_t> all = steps();
+  for (auto step = all.rbegin(); step != all.rend(); ++step) {
+    try {
+      return Checkpoint::read_state(path(*step));
+    } catch (const Error&) {
+      continue;
+    }
+  }
+  return std::nullopt;
 }
 
 void CheckpointStore::begin(int64_t step, int64_t attempt, uint64_t bytes) const {
@@ -143,7 +151,7 @@ bool CheckpointStore::is_milestone(const RunState& state, const Retention& reten
   for (const int64_t step : steps()) {
     if (step >= state.step) break;
     try {
-      before = Checkpoint::open(path(step)).state().tokens;
+      before = Checkpoint::read_state(path(step)).tokens;
     } catch (const Error& error) {
       if (error.code() != Exit::bad_data) throw;
     }
@@ -158,7 +166,7 @@ void CheckpointStore::retain(const Retention& retention) const {
   std::vector<bool> unreadable(all.size(), false);
   for (size_t i = 0; i < all.size(); ++i) {
     try {
-      const RunState state = Checkpoint::open(path(all[i])).state();
+      const RunState state = Checkpoint::read_state(path(all[i]));
       states[i] = {state.tokens, state.milestone};
     } catch (const Error& error) {
       if (error.code() != Exit::bad_data) throw;

@@ -29,6 +29,7 @@ class CheckpointStore {
 
   const std::string& directory() const { return directory_; }
   static std::string name(int64_t step);  // "step-00000100"
+  static bool is_name(const std::string& name);
   std::string path(int64_t step) const { return directory_ + "/" + name(step); }
   // Steps of the complete checkpoints, ascending. A directory that is not there has none.
   std::vector<int64_t> steps() const;

@@ -51,6 +51,23 @@ std::vector<std::string> Comm::all_gather_text(std::string_view mine) {
   return texts;
 }
 
+std::vector<std::string> Comm::gather_text(std::string_view mine) {
+  const auto ranks = static_cast<size_t>(size());
+  const int64_t length = static_cast<int64_t>(mine.size());
+  std::vector<int64_t> lengths(ranks);
+  all_gather(std::as_bytes(std::span(&length, 1)), std::as_writable_bytes(std::span(lengths)));
+  if (rank() != 0) {
+    exchange(std::as_bytes(std::span(mine)), {}, 0);
+    return {};
+  }
+  std::vector<std::string> texts = {std::string(mine)};
+  for (size_t r = 1; r < ranks; ++r) {
+    texts.emplace_back(static_cast<size_t>(lengths[r]), '\0');
+    exchange({}, std::as_writable_bytes(std::span(texts.back())), static_cast<int>(r));
+  }
+  return texts;
+}
+
 std::string_view name_of(CommKind kind) { return backend(kind).name; }
 
 CommKind comm_kind_of_launch(const std::function<bool(const char* name)>& is_set) {

@@ -72,6 +72,8 @@ class Comm {
 
   // Text of any length from every rank, in rank order. For start-up and errors: it allocates.
   std::vector<std::string> all_gather_text(std::string_view mine);
+  // The same for long texts that rank 0 alone needs; nothing on the others.
+  std::vector<std::string> gather_text(std::string_view mine);
 
  protected:
   // What abort does for the other ranks.

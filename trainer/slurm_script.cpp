@@ -127,9 +127,9 @@ size_t read_size(const SlurmOption& option) {
   int shift = 20;
   bool good = error == std::errc() && end - stop <= 1;
   if (good && stop != end) {
-    const size_t unit = std::string_view("KMGT").find(*stop);
+    const size_t unit = std::string_view("KMGTkmgt").find(*stop);
     good = unit != std::string_view::npos;
-    shift = 10 * (static_cast<int>(unit) + 1);
+    shift = 10 * (static_cast<int>(unit % 4) + 1);
   }
   if (!good || number > (uint64_t{1} << 22) << (40 - shift))
     fail(Exit::bad_config, "slurm.{}: expected a size such as 64G or 8000 (MiB), got {}", option.key, text);

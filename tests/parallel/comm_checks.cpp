@@ -108,6 +108,10 @@ void check_operations(Comm& comm) {
   for (int r = 0; r < comm.size(); ++r) expected.push_back(std::string(static_cast<size_t>(r) * 5, 'a' + char(r)));
   EXPECT_EQ(comm.all_gather_text(expected[static_cast<size_t>(comm.rank())]), expected);
   EXPECT_EQ(comm.all_gather_text(""), std::vector<std::string>(static_cast<size_t>(comm.size())));
+  const bool first = comm.rank() == 0;
+  EXPECT_EQ(comm.gather_text(expected[static_cast<size_t>(comm.rank())]),
+            first ? expected : std::vector<std::string>());
+  EXPECT_EQ(comm.gather_text(""), std::vector<std::string>(first ? static_cast<size_t>(comm.size()) : 0));
   comm.barrier();
 }
 

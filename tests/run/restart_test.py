@@ -340,6 +340,22 @@ class Restart(ProgramTest):
             self.assertEqual(done.code, 0, str(done))
             self.assertRegex(done.out, r"^equal: ")
 
+    def test_a_checkpoint_under_the_name_of_another_step_is_no_checkpoint(self):
+        run = self.train(changes=["checkpoint.interval=2", "lr_scheduler.decay=constant"])
+        checkpoints = run.path / "checkpoints"
+        shutil.copytree(checkpoints / "step-00000002", checkpoints / "step-00000009")
+        done = self.command("checkpoint", "verify", run.path)
+        self.assertEqual(done.code, 65, str(done))
+        self.assertIn("step-00000009: holds step 2; its name was step-00000002", done.err)
+        _, words = self.train_words(["lr_scheduler.decay=constant", "training.train_steps=6"], directory=run.path)
+        done = self.command(*words)
+        self.assertEqual(done.code, 0, str(done))
+        self.assertIn(f"resumed  {checkpoints / 'step-00000004'}", done.err)
+        self.assertTrue((checkpoints / "step-00000009.damaged").is_dir())
+        best = self.fresh() / "best"  # elsewhere it may be called what one likes
+        shutil.copytree(checkpoints / "step-00000004", best)
+        self.assertEqual(self.command("checkpoint", "verify", best).code, 0)
+
     def test_what_a_kill_left_of_a_model_is_swept(self):
         run = self.train()
         (run.path / "model.123.tmp").mkdir()

@@ -179,6 +179,13 @@ class Refusals(ProgramTest):
             self.assertIn(f"run.dir: {run.path} exists", done.messages()[0])
         after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in run.path.rglob("*") if p.is_file()}
         self.assertEqual(before, after)
+        empty = self.fresh()
+        empty.mkdir()
+        words = ["train", self.config(), f"run.dir={empty}", "--resume"]
+        done = self.command(*words, "never")
+        self.assertEqual(done.code, 78, str(done))
+        self.assertIn(f"run.dir: {empty} exists, and --resume never begins a new run", done.messages()[0])
+        self.assertEqual(self.command(*words, run.path / "checkpoints/step-00000004").code, 0)
 
     def test_dry_run_writes_nothing(self):
         for ranks in (None, 2):

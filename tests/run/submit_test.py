@@ -220,6 +220,12 @@ class Queueing(SubmitTest):
         self.check_refused(69, r"sbatch refused the job \(exit code 1\): invalid partition specified: none$", record=record,
                            flags=["--submit"], environment={"SBATCH_ERROR": "invalid partition specified: none"})
         self.assertTrue((record / "queued").exists())
+        # Nor of the directories above that were not there; and an sbatch that queued nothing has refused.
+        silent = self.programs(sbatch="#!/bin/sh\n[ \"$1\" = --version ] || echo 'sbatch: error: only a test' >&2\n")
+        above = self.fresh()
+        self.check_refused(69, r"sbatch queued no job that has a number: only a test$", record=silent, flags=["--submit"],
+                           directory=above / "deep" / "er")
+        self.assertFalse(above.exists())
 
     def test_without_sbatch(self):
         self.check_refused(69, r"sbatch: no such program on PATH", flags=["--submit"])

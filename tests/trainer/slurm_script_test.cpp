@@ -82,13 +82,14 @@ TEST(SlurmRequest, KnowsTheMemoryItAsksFor) {
   constexpr size_t kMib = size_t{1} << 20;
   EXPECT_EQ(bytes({"slurm.mem=8000"}), 8000 * kMib);
   EXPECT_EQ(bytes({"slurm.mem=64G"}), 65536 * kMib);
+  EXPECT_EQ(bytes({"slurm.mem=64g"}), 65536 * kMib);
   EXPECT_EQ(bytes({"slurm.mem=2T"}), 2097152 * kMib);
   EXPECT_EQ(bytes({"slurm.mem=1024K"}), kMib);
   EXPECT_EQ(bytes({"slurm.mem-per-cpu=2G"}, 16), 32768 * kMib);
   EXPECT_FALSE(bytes({"slurm.mem-per-cpu=2G"}));
   EXPECT_FALSE(bytes({"slurm.mem=0"}));
   EXPECT_FALSE(bytes({"slurm.qos=high"}));
-  for (const char* size : {"64GB", "-1", "G", "1.5G", "64g", "99999999999999999999", "9999999999T"})
+  for (const char* size : {"64GB", "-1", "G", "1.5G", "99999999999999999999", "9999999999T"})
     EXPECT_TRUE(has(error_of(Exit::bad_config, [&] { bytes({std::string("slurm.mem=") + size}); }), "expected a size"))
         << size;
 }

@@ -154,7 +154,7 @@ int64_t limit_minutes(const SlurmRequest& request, const Prediction& p) {
          "time_limit: {} is too short: start-up ({}), one step ({}) and a save ({}) are expected to take {}; the whole "
          "run {}",
          span(*request.time_limit_seconds), span(p.time.start_up_seconds), span(p.time.step_seconds),
-         span(p.time.save_seconds), span(p.time.least_seconds()),
+         span(p.time.save_seconds), span(std::ceil(p.time.least_seconds())),
          span(p.time.start_up_seconds + p.run_seconds + p.time.save_seconds));
   }
   return static_cast<int64_t>(std::ceil(*request.time_limit_seconds / 60));
@@ -209,7 +209,7 @@ void say(Console& console, const Run& run, const SlurmScript& script, const Node
 class Submission {
  public:
   Submission(const std::string& run, const std::string& script) : run_(run) {
-    made_run_ = !is_directory(run);
+    for (std::string each = run; !is_directory(each); each = parent_directory(each)) made_.push_back(each);
     make_directories(run);
     try {
       made_log_ = !is_directory(run + "/log");
@@ -233,11 +233,12 @@ class Submission {
   void undo() const {
     if (made_script_) ::unlink(script().c_str());
     if (made_log_) ::rmdir((run_ + "/log").c_str());
-    if (made_run_) ::rmdir(run_.c_str());
+    for (const std::string& each : made_) ::rmdir(each.c_str());
   }
 
   std::string run_;
-  bool made_run_ = false, made_log_ = false, made_script_ = false, kept_ = false;
+  std::vector<std::string> made_;  // the run directory and what was missing above it, innermost first
+  bool made_log_ = false, made_script_ = false, kept_ = false;
 };
 
 std::string first_line(const std::string& text) {

@@ -47,7 +47,8 @@ Beginning look_at(const std::string& directory, const std::string& resume) {
       b.checkpoint.emplace(branch_point(directory, b.branched_from));
     return b;
   }
-  if (b.in_existing_run)
+  // `never` means a directory that nobody has; an empty one is good enough for a branch.
+  if (b.in_existing_run || (resume == "never" && path_exists(directory)))
     fail(Exit::bad_config, "run.dir: {} exists, and --resume {} begins a new run; give another run.dir", directory,
          resume);
   if (resume == "never") return b;
@@ -98,6 +99,7 @@ int run_train(const TrainOptions& options, Comm& comm) {
   }
   // Before it takes the directory; what the start really goes on from is looked at again when it is read.
   agreed_by(comm, comm.rank() == 0, [&] { require_resumable(beginning.checkpoint, run); });
+  beginning.checkpoint.reset();  // the list of its tensors makes room for that one
   if (options.dry_run) {
     if (console) console->fact("dry run", "everything checked but the budget; nothing was written");
     return 0;
