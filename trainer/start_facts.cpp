@@ -81,6 +81,19 @@ bool dense_between_moe(const ModelShape& s) {
   return moe && dense;
 }
 
+// transformers has one kind of gate for each type of model, whatever the configuration says.
+bool has_gate_of_its_type(const ModelShape& s) {
+  const bool v3 = s.scoring_func == ScoringFunc::sigmoid && s.topk_method == TopkMethod::noaux_tc;
+  const bool v2 = s.scoring_func == ScoringFunc::softmax && s.topk_method != TopkMethod::noaux_tc;
+  return s.model_type == ModelType::deepseek_v3 ? v3 : v2;
+}
+
+bool has_experts(const ModelShape& s) {
+  for (int64_t i = 0; i < s.num_hidden_layers; ++i)
+    if (s.is_moe_layer(i)) return true;
+  return false;
+}
+
 }  // namespace
 
 void print_start(Console& console, const Run& run) {
@@ -95,6 +108,11 @@ void print_start(Console& console, const Run& run) {
         fmt::format("model.moe_layer_freq {}: DeepSeek's own modelling code honours this key, transformers ignores it "
                     "and takes what this run leaves for another model",
                     c.model.shape.moe_layer_freq));
+  }
+  if (has_experts(c.model.shape) && !has_gate_of_its_type(c.model.shape)) {
+    console.warn(
+        "model.scoring_func and topk_method are another model type's: transformers does not look at them and takes "
+        "what this run leaves for another model");
   }
   console.fact("data", data_line(run));
   console.fact("batch", batch_line(run));
