@@ -157,13 +157,21 @@ class ShapeCheck {
   std::string key(std::string_view name) const {
     return path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
   }
+  // The place is the key's, or where it has its default that of the first of those it clashes with.
   template <class... Args>
-  [[noreturn]] void refuse(std::string_view name, fmt::format_string<Args...> format, Args&&... args) const {
+  [[noreturn]] void refuse_clash(std::string_view name, std::initializer_list<std::string_view> others,
+                                 fmt::format_string<Args...> format, Args&&... args) const {
     const std::string message = fmt::format(format, std::forward<Args>(args)...);
-    const Origin origin = reading_.origin(key(name));
+    Origin origin = reading_.origin(key(name));
+    for (const std::string_view other : others)
+      if (!origin.source) origin = reading_.origin(key(other));
     if (!origin.source)
       fail(Exit::bad_config, "{}{}: {}", source_.empty() ? source_ : source_ + ": ", key(name), message);
     fail_at(origin, "{}: {}", reading_.in_words(key(name)), message);
+  }
+  template <class... Args>
+  [[noreturn]] void refuse(std::string_view name, fmt::format_string<Args...> format, Args&&... args) const {
+    refuse_clash(name, {}, format, std::forward<Args>(args)...);
   }
 
   void dimensions_are_given() const {
@@ -176,12 +184,14 @@ class ShapeCheck {
     int64_t dense = 0;
     for (int64_t i = 0; i < s_.num_hidden_layers; ++i) dense += !s_.is_moe_layer(i);
     if (dense > 0 && s_.intermediate_size == 0) {
-      refuse("intermediate_size", "must be given: {} of {} layers are dense", dense, s_.num_hidden_layers);
+      refuse_clash("intermediate_size", {"num_hidden_layers"}, "must be given: {} of {} layers are dense", dense,
+                   s_.num_hidden_layers);
     }
     if (s_.n_routed_experts == 0) return;
     for (const auto& [name, value] : {std::pair{"moe_intermediate_size", s_.moe_intermediate_size},
                                       std::pair{"num_experts_per_tok", s_.num_experts_per_tok}}) {
-      if (value == 0) refuse(name, "must be given: n_routed_experts is {}", s_.n_routed_experts);
+      if (value == 0)
+        refuse_clash(name, {"n_routed_experts"}, "must be given: n_routed_experts is {}", s_.n_routed_experts);
     }
   }
 
@@ -209,40 +219,45 @@ class ShapeCheck {
     const int64_t experts = s_.n_routed_experts, groups = s_.n_group;
     if (experts == 0) return;
     if (s_.num_experts_per_tok > experts) {
-      refuse("num_experts_per_tok", "{} of {} experts (n_routed_experts); at most all of them", s_.num_experts_per_tok,
-             experts);
+      refuse_clash("num_experts_per_tok", {"n_routed_experts"},
+                   "{} of {} experts (n_routed_experts); at most all of them", s_.num_experts_per_tok, experts);
     }
     if (s_.topk_method == TopkMethod::noaux_tc && s_.scoring_func != ScoringFunc::sigmoid) {
-      refuse("scoring_func", "softmax with topk_method noaux_tc; the bias of noaux_tc needs sigmoid");
+      refuse_clash("scoring_func", {"topk_method", "model_type"},
+                   "softmax with topk_method noaux_tc; the bias of noaux_tc needs sigmoid");
     }
     if (s_.topk_method != TopkMethod::noaux_tc && s_.scoring_func != ScoringFunc::softmax) {
-      refuse("scoring_func", "sigmoid with topk_method {}; without a bias the gate is softmax",
-             Choice(kTopkMethods).name(s_.topk_method));
+      refuse_clash("scoring_func", {"topk_method", "model_type"},
+                   "sigmoid with topk_method {}; without a bias the gate is softmax",
+                   Choice(kTopkMethods).name(s_.topk_method));
     }
     if (s_.model_type == ModelType::deepseek_v2 && s_.norm_topk_prob) {
-      refuse("norm_topk_prob",
-             "true with model_type deepseek_v2: its released code then leaves routed_scaling_factor "
-             "out, transformers does not normalise at all; give false");
+      refuse_clash("norm_topk_prob", {"model_type"},
+                   "true with model_type deepseek_v2: its released code then leaves routed_scaling_factor "
+                   "out, transformers does not normalise at all; give false");
     }
     if (s_.first_k_dense_replace > s_.num_hidden_layers) {
-      refuse("first_k_dense_replace", "{} dense layers of num_hidden_layers {}", s_.first_k_dense_replace,
-             s_.num_hidden_layers);
+      refuse_clash("first_k_dense_replace", {"num_hidden_layers"}, "{} dense layers of num_hidden_layers {}",
+                   s_.first_k_dense_replace, s_.num_hidden_layers);
     }
     if (s_.topk_method == TopkMethod::greedy) return;  // no groups
     if (experts % groups != 0) {
-      refuse("n_group", "{} groups do not divide n_routed_experts {}; the nearest that fits is {}", groups, experts,
-             nearest_divisor(experts, groups));
+      refuse_clash("n_group", {"n_routed_experts"},
+                   "{} groups do not divide n_routed_experts {}; the nearest that fits is {}", groups, experts,
+                   nearest_divisor(experts, groups));
     }
     if (s_.topk_group > groups) {
-      refuse("topk_group", "{} groups of n_group {}; at most all of them", s_.topk_group, groups);
+      refuse_clash("topk_group", {"n_group"}, "{} groups of n_group {}; at most all of them", s_.topk_group, groups);
     }
     if (s_.topk_method == TopkMethod::noaux_tc && groups > 1 && experts / groups < 2) {
-      refuse("n_group", "{} groups of one expert; noaux_tc scores a group by its two best", groups);
+      refuse_clash("n_group", {"n_routed_experts"}, "{} groups of one expert; noaux_tc scores a group by its two best",
+                   groups);
     }
     const int64_t reachable = s_.topk_group * (experts / groups);
     if (s_.num_experts_per_tok > reachable) {
-      refuse("num_experts_per_tok", "{} experts do not fit in topk_group {} groups of {} experts; at most {}",
-             s_.num_experts_per_tok, s_.topk_group, experts / groups, reachable);
+      refuse_clash("num_experts_per_tok", {"topk_group", "n_group", "n_routed_experts"},
+                   "{} experts do not fit in topk_group {} groups of {} experts; at most {}", s_.num_experts_per_tok,
+                   s_.topk_group, experts / groups, reachable);
     }
   }
 
@@ -251,8 +266,9 @@ class ShapeCheck {
     constexpr int64_t kMostTensors = 4'000'000;
     const int64_t per_layer = 20 + 3 * s_.n_routed_experts;  // each factor below 2^31
     if (s_.total_layers() > kMostTensors / per_layer) {
-      refuse("num_hidden_layers", "{} layers of {} tensors; a model has at most {} tensors", s_.total_layers(),
-             per_layer, kMostTensors);
+      refuse_clash("num_hidden_layers", {"n_routed_experts", "num_nextn_predict_layers"},
+                   "{} layers of {} tensors; a model has at most {} tensors", s_.total_layers(), per_layer,
+                   kMostTensors);
     }
     count_parameters(s_);  // fails when the sizes overflow
   }
@@ -293,8 +309,9 @@ class ShapeCheck {
   void mtp() const {
     if (s_.num_nextn_predict_layers == 0 || s_.n_routed_experts == 0) return;
     if (!s_.is_moe_layer(s_.num_hidden_layers - 1)) {
-      refuse("num_nextn_predict_layers", "{} MTP modules are MoE layers like the last layer, but that one is dense",
-             s_.num_nextn_predict_layers);
+      refuse_clash("num_nextn_predict_layers", {"first_k_dense_replace", "moe_layer_freq", "num_hidden_layers"},
+                   "{} MTP modules are MoE layers like the last layer, but that one is dense",
+                   s_.num_nextn_predict_layers);
     }
   }
 

@@ -369,6 +369,11 @@ TEST(BadConfig, AClashWithADefaultHasThePlaceOfWhatWasGiven) {
       {"parallelism: {reduction: fast}\ntraining: {train_steps: 3, global_batch_size: 6}",
        "78: t.yaml:5:47: training.micro_batch_size: 4 x 1 data rank does not divide a global batch of 6; the nearest "
        "that fits is 3 [micro-batch-divides]"},
+      {"model: {vocab_size: 259, hidden_size: 8, intermediate_size: 8, moe_intermediate_size: 8, num_hidden_layers: "
+       "2,\n"
+       "  num_attention_heads: 2, q_lora_rank: null, kv_lora_rank: 4, qk_nope_head_dim: 4, qk_rope_head_dim: 2,\n"
+       "  v_head_dim: 4, n_routed_experts: 16, num_experts_per_tok: 2, topk_method: greedy}",
+       "78: t.yaml:6:77: model.scoring_func: sigmoid with topk_method greedy; without a bias the gate is softmax"},
       {"parallelism: {data_parallel: 3}",
        "78: t.yaml:5:30: parallelism.reduction_lanes: 3 data ranks do not divide the 4 lanes "
        "(parallelism.reduction_lanes); the nearest that fits is 2 data ranks [lanes]",
