@@ -108,8 +108,19 @@ void CheckpointStore::commit(const Manifest& manifest) const {
   }
 }
 
+std::optional<RunState> CheckpointStore::own_state(int64_t step) const {
+  try {
+    RunState state = Checkpoint::read_state(path(step));
+    if (state.training) return state;
+  } catch (const Error& error) {
+    if (error.code() != Exit::bad_data) throw;
+  }
+  return std::nullopt;
+}
+
 void CheckpointStore::write_latest() const {
-  const std::vector<int64_t> all = steps();
+  std::vector<int64_t> all = steps();
+  while (!all.empty() && !own_state(all.back())) all.pop_back();
   if (all.empty()) {
     remove_tree(directory_ + "/latest");
   } else {
@@ -150,33 +161,24 @@ bool CheckpointStore::is_milestone(const RunState& state, const Retention& reten
   int64_t before = retention.begin_tokens;
   for (const int64_t step : steps()) {
     if (step >= state.step) break;
-    try {
-      before = Checkpoint::read_state(path(step)).tokens;
-    } catch (const Error& error) {
-      if (error.code() != Exit::bad_data) throw;
-    }
+    if (const auto earlier = own_state(step)) before = earlier->tokens;
   }
   return kept({{before, false}, {state.tokens, false}, {state.tokens + 1, false}},
               {.keep = 1, .milestone_interval = retention.milestone_interval, .begin_tokens = before})[1];
 }
 
 void CheckpointStore::retain(const Retention& retention) const {
-  const std::vector<int64_t> all = steps();
-  std::vector<Retained> states(all.size());
-  std::vector<bool> unreadable(all.size(), false);
-  for (size_t i = 0; i < all.size(); ++i) {
-    try {
-      const RunState state = Checkpoint::read_state(path(all[i]));
-      states[i] = {state.tokens, state.milestone};
-    } catch (const Error& error) {
-      if (error.code() != Exit::bad_data) throw;
-      if (i > 0) states[i].tokens = states[i - 1].tokens;
-      unreadable[i] = true;
-    }
+  std::vector<int64_t> own;
+  std::vector<Retained> states;
+  for (const int64_t step : steps()) {
+    const std::optional<RunState> state = own_state(step);
+    if (!state) continue;
+    own.push_back(step);
+    states.push_back({state->tokens, state->milestone});
   }
-  std::vector<bool> keep = kept(states, retention);
-  for (size_t i = 0; i < all.size(); ++i)
-    if (!keep[i] && !unreadable[i]) remove(all[i]);
+  const std::vector<bool> keep = kept(states, retention);
+  for (size_t i = 0; i < own.size(); ++i)
+    if (!keep[i]) remove(own[i]);
 }
 
 std::vector<bool> kept(const std::vector<Retained>& checkpoints, const Retention& retention) {

@@ -54,13 +54,16 @@ class CheckpointStore {
   void sweep() const;
   // Whether a checkpoint of this state, once it is there, is the first of its interval.
   bool is_milestone(const RunState& state, const Retention& retention) const;
-  // Deletes what `retention` does not keep; never the newest, and never what was saved as a milestone. One whose
-  // manifest is damaged is kept: it may be one.
+  // Deletes what `retention` does not keep; never the newest, and never what was saved as a milestone. What is no
+  // checkpoint of a training, or has a damaged manifest, or another step's name, stays and takes no place of those that
+  // are kept.
   void retain(const Retention& retention) const;
 
  private:
   void remove(int64_t step) const;
   void write_latest() const;
+  // Of a training's checkpoint whose manifest can be read; nothing for anything else.
+  std::optional<RunState> own_state(int64_t step) const;
 
   std::string directory_;
 };

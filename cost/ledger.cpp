@@ -49,6 +49,8 @@ std::optional<double> AttemptConditions::price_in(const std::string& currency) c
 
 std::vector<LedgerLine> read_ledger(const std::string& path) {
   std::vector<LedgerLine> lines;
+  constexpr uint64_t kBytes = 300;  // of the text of a line, or more
+  if (path_exists(path)) lines.reserve(File::open(path, Exit::bad_data).size() / kBytes);  // grows once at most
   read_json_lines(path, "unaccounted_s", [&](const Json& json) { lines.push_back(read_line(json)); });
   return lines;
 }

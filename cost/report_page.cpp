@@ -42,19 +42,25 @@ std::string beginning(const std::string& title) {
       kReportMark, escaped(title), kStyle);
 }
 
-// The page stays small whatever a configuration lists; `whole` says where all of it is.
+// Escaped, and cut where it would be longer: the page stays small whatever a configuration lists. `whole` says where all
+// of it is.
 constexpr size_t kMostOfACell = 1'000, kMostOfTheConfiguration = 400'000;
 std::string shortened(std::string_view text, size_t most, std::string_view whole) {
-  if (text.size() <= most) return std::string(text);
-  size_t end = most;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // not inside a character
-  return fmt::format("{}… ({} more bytes: {})", text.substr(0, end), text.size() - end, whole);
+  std::string html;
+  for (size_t at = 0, end = 0; at < text.size(); at = end) {
+    end = at + 1;
+    while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) ++end;  // a whole character
+    const std::string one = escaped(text.substr(at, end - at));
+    if (html.size() + one.size() > most) return fmt::format("{}… ({} more bytes: {})", html, text.size() - at, whole);
+    html += one;
+  }
+  return html;
 }
 
 std::string cells(const std::vector<std::string>& texts, std::string_view tag) {
   std::string row = "<tr>";
   for (const std::string& text : texts)
-    row += fmt::format("<{0}>{1}</{0}>", tag, escaped(shortened(text, kMostOfACell, "tael report --json")));
+    row += fmt::format("<{0}>{1}</{0}>", tag, shortened(text, kMostOfACell, "tael report --json"));
   return row + "</tr>\n";
 }
 
@@ -104,7 +110,7 @@ std::string report_page(const Report& r) {
   html += charts(report_charts(r));
   for (const ReportTable& t : report_tables(r)) html += table(t);
   html += fmt::format("<details><summary>The configuration, resolved</summary><pre>{}</pre></details>\n",
-                      escaped(shortened(r.facts.config, kMostOfTheConfiguration, "config.yaml of the run")));
+                      shortened(r.facts.config, kMostOfTheConfiguration, "config.yaml of the run"));
   return html + definition_list() + "</body></html>\n";
 }
 

@@ -1,6 +1,7 @@
 #include "trainer/assemble.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <set>
 
@@ -32,6 +33,19 @@ std::vector<TokenShard> open_on_hosts(Comm& comm, const std::vector<std::string>
   for (const TokenShard& shard : shards) digest = digest * 31 + shard.info().digest.low;
   agree_equal(comm, "data", digest, Exit::bad_data);
   return shards;
+}
+
+// What the lines of a ledger take while a start looks at them, some nine tenths of their text, and the end of the
+// metrics, in which it looks for an evaluation.
+size_t history_bytes_of(const std::string& directory, bool evaluates) {
+  constexpr uint64_t kMostOfMetrics = uint64_t{64} << 20;
+  const auto bytes = [&](const char* name) -> uint64_t {
+    std::error_code none;
+    const uintmax_t size = std::filesystem::file_size(directory + "/" + name, none);
+    return none ? 0 : size;
+  };
+  return static_cast<size_t>(bytes("ledger.jsonl") +
+                             (evaluates ? std::min(bytes("metrics.jsonl"), kMostOfMetrics) : 0));
 }
 
 void check_shards(const LoadedConfig& loaded, const std::vector<TokenShard>& train,
@@ -185,6 +199,7 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
     if (!valid_shards.empty())
       evaluation_bytes = evaluation_buffer_bytes(division.micro_batch, config.training.seq_length, comm.size());
     baseline_bytes = resident_bytes();
+    if (comm.rank() == 0) history_bytes = history_bytes_of(config.run.dir, !valid_shards.empty());
     const auto widest = std::max_element(shape.micro_batches.begin(), shape.micro_batches.end(),
                                          [](const Sequences& a, const Sequences& b) { return a.count < b.count; });
     require_memory(reserved_bytes(), comm.local_size(), "the run", less_memory(*this, widest->count), node_bytes);
@@ -224,8 +239,8 @@ size_t Run::thread_bytes() const {
 }
 
 size_t Run::expected_bytes() const {
-  return baseline_bytes + memory_plan.total() + batch_bytes + evaluation_bytes + snapshot_bytes + list_bytes +
-         thread_bytes();
+  return baseline_bytes + history_bytes + memory_plan.total() + batch_bytes + evaluation_bytes + snapshot_bytes +
+         list_bytes + thread_bytes();
 }
 
 std::vector<std::pair<std::string, size_t>> Run::memory_by_kind() const {
@@ -239,7 +254,7 @@ std::vector<std::pair<std::string, size_t>> Run::memory_by_kind() const {
           {"batches", batch_bytes + evaluation_bytes},
           {"checkpoints", snapshot_bytes + list_bytes},
           {"threads", thread_bytes()},
-          {"program", baseline_bytes},
+          {"program", baseline_bytes + history_bytes},
           {"expected", expected_bytes()},
           {"at_most", reserved_bytes()}};
 }

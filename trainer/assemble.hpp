@@ -89,6 +89,7 @@ struct Run {
   size_t list_bytes = 0;        // names, shapes and sums of a checkpoint's tensors, while it is written or read
   size_t snapshot_bytes = 0;    // the copy from which a checkpoint is written while steps go on
   size_t baseline_bytes = 0;    // resident before any of it was allocated
+  size_t history_bytes = 0;     // on rank 0, at the start: what earlier attempts booked, and evaluated
   std::unique_ptr<Arena> weights_arena, gradients_arena, optimizer_arena, saved_arena, scratch_arena, wire_arena,
       batch_arena, snapshot_arena;
   Vec<float> params, biases;

@@ -131,7 +131,7 @@ void print_start(Console& console, const Run& run) {
                                          : std::string(),
                   mib(m.optimizer), mib(m.activations), mib(m.scratch), mib(m.communication),
                   mib(run.batch_bytes + run.evaluation_bytes), mib(run.snapshot_bytes + run.list_bytes),
-                  mib(run.thread_bytes()), mib(run.baseline_bytes)));
+                  mib(run.thread_bytes()), mib(run.baseline_bytes + run.history_bytes)));
 }
 
 void print_peak(Console& console, const Run& run, double peak) {

@@ -89,6 +89,7 @@ bool Training::budget_is_used_up() {
     // What was done with all its steps, and given more now, stays done with these.
     const std::optional<RunStatus> before = earlier_status();
     if (!before || before->state != "done") report_status("budget", spent_before());
+    record_->directory().remove_stop();  // it has ended
     record_->release(static_cast<int>(Exit::budget), "budget");
     say("budget",
         fmt::format("used up after step {} of {}: {}, and {} does not fit; nothing was done", grouped(progress_.step),

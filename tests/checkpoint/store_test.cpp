@@ -92,6 +92,25 @@ TEST_F(StoreTest, KeepsTheNewestAndTheMilestones) {
   EXPECT_EQ(store_.steps(), std::vector<int64_t>{9});
 }
 
+// What somebody copied or imported there, or damaged, takes no place of those that are kept, and is not the latest.
+TEST_F(StoreTest, WhatIsNoCheckpointOfTheRunTakesNoPlace) {
+  for (int64_t step = 1; step <= 3; ++step) save(step);
+  std::filesystem::copy(store_.path(2), store_.path(700), std::filesystem::copy_options::recursive);
+  directory_.write("run/checkpoints/step-00000800/manifest.json", "{");
+  const float value = 1;
+  Manifest weights;
+  std::filesystem::create_directory(store_.path(900));
+  weights = write_shard(store_.path(900), {.step = 0}, {{Box::whole(StateKind::weight, "w", DType::f32, {1}), &value}});
+  directory_.write("run/checkpoints/step-00000900/manifest.json", weights.text());
+  EXPECT_FALSE(Checkpoint::read_state(store_.path(900)).training);
+  save(4);
+  EXPECT_EQ(latest(), "step-00000004\n");
+  store_.retain({.keep = 2});
+  EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 4, 700, 800, 900}));
+  store_.sweep();
+  EXPECT_EQ(latest(), "step-00000004\n");
+}
+
 TEST_F(StoreTest, AMilestoneStaysWhateverALaterStartSays) {
   const Retention first{.keep = 2, .milestone_interval = 300}, later{.keep = 1};
   for (int64_t step = 1; step <= 9; ++step) {

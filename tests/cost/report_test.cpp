@@ -270,8 +270,9 @@ TEST(Report, APageStaysUnderAMegabyteForTheLargestRun) {
   for (int i = 0; i < 300; ++i) r.attempts.push_back(r.attempts[0]);
   std::string paths;  // 20,000 of them, in characters of two bytes
   for (int i = 0; i < 20'000; ++i) paths += fmt::format("/data/größe/{:05}.h5, ", i);
-  r.facts.config = "data.train: [" + paths + "]";
+  r.facts.config = "data.train: [" + paths + std::string(300'000, '&') + "]";  // five times as long in HTML
   r.facts.changed.push_back({.path = "data.train", .first = "[]", .second = paths});
+  r.facts.changed.push_back({.path = "data.valid", .first = "[]", .second = std::string(900, '&')});
   const std::string page = report_page(r);
   EXPECT_NE(page.find("more bytes: config.yaml of the run)</pre>"), std::string::npos);
   EXPECT_NE(page.find("more bytes: tael report --json)</td>"), std::string::npos);

@@ -71,6 +71,16 @@ class Memory(ProgramTest):
         _, words = self.train_words([*many, "training.train_steps=4"], directory=directory)
         self.check_process(words, ranks=2)
 
+    def test_a_long_history(self):
+        # 200,000 steps of an earlier attempt, as their lines in the ledger.
+        run = self.train(changes=["lr_scheduler.decay=constant"])
+        ledger = run.path / "ledger.jsonl"
+        lines = ledger.read_text().splitlines(keepends=True)
+        step = next(n for n, line in enumerate(lines) if '"kind":"step"' in line)
+        ledger.write_text("".join(lines[:step] + [lines[step]] * 200_000 + lines[step:]))
+        _, words = self.train_words(["lr_scheduler.decay=constant", "training.train_steps=6"], directory=run.path)
+        self.check_process(words)
+
     def check_whole_life(self, changes):
         """At its largest, as the system saw the process until it had ended."""
         _, words = self.train_words(changes)

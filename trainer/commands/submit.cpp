@@ -155,7 +155,7 @@ int64_t limit_minutes(const SlurmRequest& request, const Prediction& p) {
          "run {}",
          span(*request.time_limit_seconds), span(p.time.start_up_seconds), span(p.time.step_seconds),
          span(p.time.save_seconds), span(std::ceil(p.time.least_seconds())),
-         span(p.time.start_up_seconds + p.run_seconds + p.time.save_seconds));
+         span(std::ceil(p.time.start_up_seconds + p.run_seconds + p.time.save_seconds)));
   }
   return static_cast<int64_t>(std::ceil(*request.time_limit_seconds / 60));
 }
