@@ -118,13 +118,28 @@ std::optional<RunState> CheckpointStore::own_state(int64_t step) const {
   return std::nullopt;
 }
 
+// What `latest` names; nothing where it is not there, or is no such file.
+std::optional<int64_t> CheckpointStore::hint() const {
+  const std::string path = directory_ + "/latest";
+  std::error_code none;
+  const uintmax_t bytes = std::filesystem::is_regular_file(path, none) ? std::filesystem::file_size(path, none) : 0;
+  constexpr uintmax_t kMost = 64;
+  if (none || bytes == 0 || bytes > kMost) return std::nullopt;
+  const std::string text = read_file(path, kMost);
+  return step_of(text.substr(0, text.find('\n')));
+}
+
+std::optional<int64_t> CheckpointStore::newest_own() const {
+  const std::vector<int64_t> all = steps();
+  const auto found = std::find_if(all.rbegin(), all.rend(), [&](int64_t step) { return own_state(step).has_value(); });
+  return found == all.rend() ? std::nullopt : std::optional(*found);
+}
+
 void CheckpointStore::write_latest() const {
-  std::vector<int64_t> all = steps();
-  while (!all.empty() && !own_state(all.back())) all.pop_back();
-  if (all.empty()) {
-    remove_tree(directory_ + "/latest");
+  if (const std::optional<int64_t> newest = newest_own()) {
+    replace_file(directory_ + "/latest", name(*newest) + "\n");
   } else {
-    replace_file(directory_ + "/latest", name(all.back()) + "\n");
+    remove_tree(directory_ + "/latest");
   }
 }
 
@@ -153,7 +168,10 @@ void CheckpointStore::sweep() const {
   for (const std::string& name : names)
     if (name.starts_with(kPrepared) || name.starts_with(kTrash) || name.ends_with(".tmp"))
       remove_tree(directory_ + "/" + name);
-  if (!names.empty()) write_latest();
+  if (names.empty()) return;
+  // A hint to one that is there stays while there is none that is newer: nobody knows yet whether it can be mended.
+  const std::optional<int64_t> newest = newest_own(), named = hint();
+  if (!named || !Checkpoint::is_at(path(*named)) || newest.value_or(*named) > *named) write_latest();
 }
 
 bool CheckpointStore::is_milestone(const RunState& state, const Retention& retention) const {

@@ -62,6 +62,8 @@ class CheckpointStore {
  private:
   void remove(int64_t step) const;
   void write_latest() const;
+  std::optional<int64_t> newest_own() const;
+  std::optional<int64_t> hint() const;
   // Of a training's checkpoint whose manifest can be read; nothing for anything else.
   std::optional<RunState> own_state(int64_t step) const;
 

@@ -42,8 +42,8 @@ std::string beginning(const std::string& title) {
       kReportMark, escaped(title), kStyle);
 }
 
-// Escaped, and cut where it would be longer: the page stays small whatever a configuration lists. `whole` says where all
-// of it is.
+// Escaped, and cut where it would be longer: the page stays small whatever a configuration lists. `whole` says where
+// all of it is.
 constexpr size_t kMostOfACell = 1'000, kMostOfTheConfiguration = 400'000;
 std::string shortened(std::string_view text, size_t most, std::string_view whole) {
   std::string html;

@@ -109,6 +109,14 @@ TEST_F(StoreTest, WhatIsNoCheckpointOfTheRunTakesNoPlace) {
   EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 4, 700, 800, 900}));
   store_.sweep();
   EXPECT_EQ(latest(), "step-00000004\n");
+  directory_.write("run/checkpoints/latest", "step-00000003\n");  // a kill came between
+  store_.sweep();
+  EXPECT_EQ(latest(), "step-00000004\n");
+  directory_.write("run/checkpoints/step-00000004/manifest.json", "{");  // it may be mended
+  store_.sweep();
+  EXPECT_EQ(latest(), "step-00000004\n");
+  store_.set_aside(4);
+  EXPECT_EQ(latest(), "step-00000003\n");
 }
 
 TEST_F(StoreTest, AMilestoneStaysWhateverALaterStartSays) {
