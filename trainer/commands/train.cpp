@@ -49,8 +49,8 @@ Beginning look_at(const std::string& directory, const std::string& resume) {
   }
   // `never` means a directory that nobody has; an empty one is good enough for a branch.
   if (b.in_existing_run || (resume == "never" && path_exists(directory)))
-    fail(Exit::bad_config, "run.dir: {} exists, and --resume {} begins a new run; give another run.dir", directory,
-         resume);
+    fail(Exit::bad_config, "run.dir: {} exists, and --resume {} begins a new run; give another run.dir{}", directory,
+         resume, b.in_existing_run ? ", or go on with it without --resume" : "");
   if (resume == "never") return b;
   b.checkpoint.emplace(Checkpoint::open(resume));
   b.branched_from = std::filesystem::canonical(resume).string();
