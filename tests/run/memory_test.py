@@ -88,8 +88,9 @@ class Memory(ProgramTest):
 
     def check_process(self, words, ranks=None):
         # Asked by a small process of its own: the most that the system counts of a child begins with what its parent has.
-        asking = ("import resource, subprocess, sys\ncode = subprocess.run(sys.argv[1:]).returncode\n"
-                  "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)")
+        # In one write, as those of other ranks come between.
+        asking = ("import os, resource, subprocess, sys\ncode = subprocess.run(sys.argv[1:]).returncode\n"
+                  "os.write(1, b'%d %d\\n' % (code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024))")
         launcher = [] if ranks is None else ["mpirun", "-n", str(ranks)]
         done = subprocess.run([*launcher, sys.executable, "-S", "-c", asking, *self.words(words)], cwd=self.folder,
                               env=self.environment(), capture_output=True, text=True, timeout=TIMEOUT)
