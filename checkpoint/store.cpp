@@ -35,6 +35,20 @@ std::vector<std::string> entries(const std::string& directory) {
   return names;
 }
 
+// The newest that `read` can read.
+template <class T>
+std::optional<T> newest_of(const CheckpointStore& store, T (*read)(const std::string& path)) {
+  const std::vector<int64_t> all = store.steps();
+  for (auto step = all.rbegin(); step != all.rend(); ++step) {
+    try {
+      return read(store.path(*step));
+    } catch (const Error&) {
+      continue;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::string CheckpointStore::name(int64_t step) { return fmt::format("{}{:08}", kStep, step); }
@@ -59,29 +73,9 @@ std::vector<int64_t> CheckpointStore::published() const {
   return steps;
 }
 
-std::optional<Checkpoint> CheckpointStore::newest() const {
-  const std::vector<int64_t> all = steps();
-  for (auto step = all.rbegin(); step != all.rend(); ++step) {
-    try {
-      return Checkpoint::open(path(*step));
-    } catch (const Error&) {
-      continue;
-    }
-  }
-  return std::nullopt;
-}
+std::optional<Checkpoint> CheckpointStore::newest() const { return newest_of(*this, &Checkpoint::open); }
 
-std::optional<RunState> CheckpointStore::newest_state() const {
-  const std::vector<int64_t> all = steps();
-  for (auto step = all.rbegin(); step != all.rend(); ++step) {
-    try {
-      return Checkpoint::read_state(path(*step));
-    } catch (const Error&) {
-      continue;
-    }
-  }
-  return std::nullopt;
-}
+std::optional<RunState> CheckpointStore::newest_state() const { return newest_of(*this, &Checkpoint::read_state); }
 
 void CheckpointStore::begin(int64_t step, int64_t attempt, uint64_t bytes) const {
   const uint64_t available = free_bytes(directory_);

@@ -16,6 +16,7 @@
 #include "parallel/ownership.hpp"
 #include "trainer/config_rules.hpp"
 #include "trainer/evaluate.hpp"
+#include "trainer/metrics.hpp"
 
 namespace tael {
 
@@ -38,14 +39,13 @@ std::vector<TokenShard> open_on_hosts(Comm& comm, const std::vector<std::string>
 // What the lines of a ledger take while a start looks at them, some nine tenths of their text, and the end of the
 // metrics, in which it looks for an evaluation.
 size_t history_bytes_of(const std::string& directory, bool evaluates) {
-  constexpr uint64_t kMostOfMetrics = uint64_t{64} << 20;
   const auto bytes = [&](const char* name) -> uint64_t {
     std::error_code none;
     const uintmax_t size = std::filesystem::file_size(directory + "/" + name, none);
     return none ? 0 : size;
   };
   return static_cast<size_t>(bytes("ledger.jsonl") +
-                             (evaluates ? std::min(bytes("metrics.jsonl"), kMostOfMetrics) : 0));
+                             (evaluates ? std::min(bytes("metrics.jsonl"), kSearchedBytes) : 0));
 }
 
 void check_shards(const LoadedConfig& loaded, const std::vector<TokenShard>& train,

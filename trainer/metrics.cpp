@@ -61,7 +61,7 @@ void MetricsFile::write_event(int64_t step, int64_t tokens, std::string_view tex
 EvaluationOfStep evaluation_of_step(const std::string& path, int64_t step) {
   EvaluationOfStep found;
   if (!path_exists(path)) return found;
-  const std::string text = read_file_end(path, uint64_t{64} << 20);
+  const std::string text = read_file_end(path, kSearchedBytes);
   std::string_view attempt_before;
   for (std::string_view rest = text; !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));

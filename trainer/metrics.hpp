@@ -51,7 +51,8 @@ class MetricsFile {
 
 // What the file says of the evaluation of this step in the history that stands, as far as its last 64 MiB tell: an
 // attempt that began before the step lost what was there.
-inline constexpr std::string_view kGivenUp = "was given up";  // in the event that says so
+inline constexpr std::string_view kGivenUp = "was given up";    // in the event that says so
+inline constexpr uint64_t kSearchedBytes = uint64_t{64} << 20;  // of the end of the file, by evaluation_of_step
 struct EvaluationOfStep {
   bool made = false;
   int given_up = 0;  // how often

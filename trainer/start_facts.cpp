@@ -88,12 +88,6 @@ bool has_gate_of_its_type(const ModelShape& s) {
   return s.model_type == ModelType::deepseek_v3 ? v3 : v2;
 }
 
-bool has_experts(const ModelShape& s) {
-  for (int64_t i = 0; i < s.num_hidden_layers; ++i)
-    if (s.is_moe_layer(i)) return true;
-  return false;
-}
-
 }  // namespace
 
 void print_start(Console& console, const Run& run) {
@@ -109,7 +103,7 @@ void print_start(Console& console, const Run& run) {
                     "and takes what this run leaves for another model",
                     c.model.shape.moe_layer_freq));
   }
-  if (has_experts(c.model.shape) && !has_gate_of_its_type(c.model.shape)) {
+  if (run.network.table().moe_layers > 0 && !has_gate_of_its_type(c.model.shape)) {
     console.warn(
         "model.scoring_func and topk_method are another model type's: transformers does not look at them and takes "
         "what this run leaves for another model");

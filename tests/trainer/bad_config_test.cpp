@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/harness/configuration.hpp"
 #include "tests/harness/random.hpp"
 #include "tests/harness/scratch_directory.hpp"
 #include "trainer/config.hpp"
@@ -22,7 +23,7 @@ training: {seq_length: 64, micro_batch_size: 2, global_batch_size: 8, train_step
 lr_scheduler: {warmup_steps: 5}
 )";
 
-const ConfigSearch kSearch{{TAEL_SOURCE_DIR "/configs"}};
+using testing::kSearch;
 
 std::string refusal(const std::string& text, const std::vector<std::string>& overrides, int64_t ranks) {
   return testing::refusal_of([&] {

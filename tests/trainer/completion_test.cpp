@@ -4,10 +4,12 @@
 
 #include <algorithm>
 
+#include "tests/harness/configuration.hpp"
+
 namespace tael {
 namespace {
 
-const ConfigSearch kSearch{{TAEL_SOURCE_DIR "/configs"}};
+using testing::kSearch;
 
 const CommandTree kTree{
     .name = "tael",

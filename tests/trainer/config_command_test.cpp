@@ -12,14 +12,14 @@
 #include <memory>
 
 #include "base/json.hpp"
+#include "tests/harness/configuration.hpp"
 #include "tests/harness/training.hpp"
 
 namespace tael {
 namespace {
 
+using testing::kSearch;
 using testing::ScratchDirectory;
-
-const ConfigSearch kSearch{{TAEL_SOURCE_DIR "/configs"}};
 
 size_t count_keys() {
   size_t count = 0;

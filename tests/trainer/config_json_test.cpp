@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/harness/configuration.hpp"
 #include "tests/harness/scratch_directory.hpp"
 #include "trainer/config.hpp"
 #include "trainer/config_rules.hpp"
@@ -13,14 +14,10 @@ namespace tael {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::kSearch;
+using testing::load;
 using testing::refusal_of;
 using testing::ScratchDirectory;
-
-const ConfigSearch kSearch{{TAEL_SOURCE_DIR "/configs"}};
-
-LoadedConfig load(std::string_view text, const std::vector<std::string>& overrides = {}) {
-  return load_config_text(text, "t.yaml", overrides, kSearch);
-}
 
 // A config.json as it is downloaded: the key set of the released DeepSeek-V3, values of a golden model.
 constexpr const char* kReleasedJson = R"({

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/harness/configuration.hpp"
 #include "tests/harness/scratch_directory.hpp"
 #include "trainer/commands/config.hpp"
 #include "trainer/config_rules.hpp"
@@ -17,7 +18,7 @@
 namespace tael {
 namespace {
 
-const ConfigSearch kSearch{{TAEL_SOURCE_DIR "/configs"}};
+using testing::kSearch;
 
 // Without what would contradict a row's other value: num_key_value_heads, a preset.
 constexpr const char* kBase = R"(run: {dir: runs/x}

@@ -7,6 +7,7 @@
 
 #include "base/json.hpp"
 #include "model/param_table.hpp"
+#include "tests/harness/configuration.hpp"
 #include "tests/harness/scratch_directory.hpp"
 #include "trainer/commands/config.hpp"
 #include "trainer/config_rules.hpp"
@@ -15,10 +16,10 @@ namespace tael {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::kSearch;
+using testing::load;
 using testing::refusal_of;
 using testing::ScratchDirectory;
-
-const ConfigSearch kSearch{{TAEL_SOURCE_DIR "/configs"}};
 
 constexpr const char* kReference = R"(
 schema: 1
@@ -39,10 +40,6 @@ cluster:        {device: auto, nodes: auto, devices_per_node: auto, threads_per_
 budget:         {gpu_hours: null, on_limit: checkpoint_and_stop}
 metrics:        {tensorboard: true}
 )";
-
-LoadedConfig load(std::string_view text, const std::vector<std::string>& overrides = {}) {
-  return load_config_text(text, "t.yaml", overrides, kSearch);
-}
 
 TEST(Config, TheReferenceConfigurationHoldsTheDefaults) {
   const LoadedConfig loaded = load(kReference);
