@@ -62,6 +62,16 @@ Origin Reading::origin(std::string_view path) const {
   return it == origins.end() ? Origin{} : it->second;
 }
 
+Origin Reading::origin_of_clash(const std::vector<std::string>& paths) const {
+  Origin from_preset;
+  for (const std::string& path : paths) {
+    const Origin found = origin(path);
+    if (found.source && found.source != preset) return found;
+    if (!from_preset.source) from_preset = found;
+  }
+  return from_preset;
+}
+
 std::string Reading::in_words(std::string_view path) const {
   const auto other = written.find(path);
   return other == written.end() ? std::string(path) : fmt::format("{} (written {})", path, other->second);

@@ -19,6 +19,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -129,8 +130,11 @@ struct Reading {
   std::vector<std::string> ignored;                         // key paths given that have no effect here
   std::vector<std::string> aliases;                         // "training.seq_len is read as training.seq_length"
   std::map<std::string, std::string, std::less<>> written;  // of key paths in force: the other name that was used
+  std::shared_ptr<const std::string> preset;                // the source of what the user only named; nullptr: none
   bool given(std::string_view path) const { return origins.find(path) != origins.end(); }
   Origin origin(std::string_view path) const;
+  // Where a clash of these keys is to be mended: at the first that the user gave, else at the first that a preset gave.
+  Origin origin_of_clash(const std::vector<std::string>& paths) const;
   // The path, and what it was written as where that is another name.
   std::string in_words(std::string_view path) const;
 };

@@ -157,14 +157,13 @@ class ShapeCheck {
   std::string key(std::string_view name) const {
     return path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
   }
-  // The place is the key's, or where it has its default that of the first of those it clashes with.
   template <class... Args>
   [[noreturn]] void refuse_clash(std::string_view name, std::initializer_list<std::string_view> others,
                                  fmt::format_string<Args...> format, Args&&... args) const {
     const std::string message = fmt::format(format, std::forward<Args>(args)...);
-    Origin origin = reading_.origin(key(name));
-    for (const std::string_view other : others)
-      if (!origin.source) origin = reading_.origin(key(other));
+    std::vector<std::string> keys{key(name)};
+    for (const std::string_view other : others) keys.push_back(key(other));
+    const Origin origin = reading_.origin_of_clash(keys);
     if (!origin.source)
       fail(Exit::bad_config, "{}{}: {}", source_.empty() ? source_ : source_ + ": ", key(name), message);
     fail_at(origin, "{}: {}", reading_.in_words(key(name)), message);

@@ -223,6 +223,7 @@ class Loader {
     preset_ = {};
     preset_reading_ = {};
     read_fields(preset_, root, config_schema(), preset_reading_);
+    loaded.reading.preset = root.origin.source;
     loaded.config.model = {};
     read_fields(loaded.config, root, config_schema(), loaded.reading);
   }

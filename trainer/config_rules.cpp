@@ -11,12 +11,11 @@ namespace {
 
 using Keys = std::initializer_list<std::string_view>;
 
-// The place is the key's, or where it has its default that of the first of those it clashes with.
 [[noreturn]] void refuse_key(const LoadedConfig& loaded, std::string_view key, Keys others,
                              const std::string& message) {
-  Origin origin = loaded.reading.origin(key);
-  for (const std::string_view other : others)
-    if (!origin.source) origin = loaded.reading.origin(other);
+  std::vector<std::string> keys{std::string(key)};
+  keys.insert(keys.end(), others.begin(), others.end());
+  const Origin origin = loaded.reading.origin_of_clash(keys);
   if (!origin.source) fail(Exit::bad_config, "{}: {}", key, message);
   fail_at(origin, "{}: {}", loaded.reading.in_words(key), message);
 }

@@ -11,8 +11,10 @@ namespace tael {
 
 namespace {
 
-// Keys of the model that change no tensor and no number that follows.
-constexpr std::array<std::string_view, 1> kFreeModelKeys = {"model.initializer_range"};
+// Keys of the model that change no tensor and no number that follows: how it began, and what is only carried on to
+// whoever uses it. (YaRN goes by the lengths inside rope_scaling alone.)
+constexpr std::array<std::string_view, 4> kFreeModelKeys = {"model.initializer_range", "model.max_position_embeddings",
+                                                            "model.bos_token_id", "model.eos_token_id"};
 
 template <class... Args>
 [[noreturn]] void refuse(const Checkpoint& checkpoint, std::string_view key, fmt::format_string<Args...> format,

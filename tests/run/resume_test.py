@@ -124,10 +124,15 @@ class Resume(ProgramTest):
         self.assertEqual(done.code, 0, str(done))
         self.assertIn("already", done.err)
         self.assertEqual({p: p.read_bytes() for p in directory.glob("model/*")}, files)
+        # What is only carried on with the model may change as well.
         words = [str(w).replace("train_steps=12", "train_steps=24") for w in words]
+        words += ["model.max_position_embeddings=8192", "model.bos_token_id=7", "model.eos_token_id=8"]
         done = self.command(*words, ranks=2)
         self.assertEqual(done.code, 0, str(done))
         self.assertRegex(done.err, r"changed +training.train_steps is 24 now, was 12")
+        self.assertRegex(done.err, r"changed +model.max_position_embeddings is 8192 now")
+        model = json.loads((directory / "model/config.json").read_text())
+        self.assertEqual([model[k] for k in ("max_position_embeddings", "bos_token_id", "eos_token_id")], [8192, 7, 8])
         other, words = self.train_words([*STEPS, "lr_scheduler.decay=constant"])
         self.assertEqual(self.command(*words).code, 0)
         self.assertEqual(Run(directory, None).weights(), Run(other, None).weights())
