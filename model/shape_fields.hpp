@@ -43,7 +43,7 @@ void describe(ModelFields& fields, FieldVisitor& visitor);
 // `path` is that of the map in the configuration ("model", or empty for a config.json); `source` stands before messages
 // about keys that are nowhere.
 void complete_and_check(ModelFields& fields, const Reading& reading, const std::string& path,
-                        const std::string& source = {});
+                        const std::string& source);
 
 // A config.json as it stands; `source` is its name in errors. Keys without effect are appended to reading.ignored.
 // Without `with_mtp` its MTP modules do not count.

@@ -93,9 +93,9 @@ class Loader {
     const bool has_model = std::any_of(loaded.reading.origins.begin(), loaded.reading.origins.end(),
                                        [](const auto& entry) { return entry.first.starts_with("model."); });
     if (!has_model) return;
-    complete_and_check(loaded.config.model, loaded.reading, "model");
+    complete_and_check(loaded.config.model, loaded.reading, "model", loaded.files.front());
     if (loaded.config.model.preset.empty()) return;
-    complete_and_check(preset_.model, preset_reading_, "model");
+    complete_and_check(preset_.model, preset_reading_, "model", loaded.files.front());
     loaded.preset_deviations = differences(write_fields(preset_.model), write_fields(loaded.config.model));
     for (FieldDifference& deviation : loaded.preset_deviations) deviation.path = "model." + deviation.path;
   }

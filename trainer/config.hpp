@@ -186,7 +186,7 @@ void describe(Config& config, FieldVisitor& visitor);
 struct LoadedConfig {
   Config config;
   Reading reading;                 // where each value is from, keys without effect, other programs' names
-  std::vector<std::string> files;  // that were read, in the order of their layers, presets before their users
+  std::vector<std::string> files;  // that were read: the one that was named, then what it names, as it is met
   std::vector<FieldDifference> preset_deviations;  // model keys that differ from the preset: its value, then ours
 };
 

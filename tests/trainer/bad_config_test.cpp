@@ -107,12 +107,12 @@ TEST(BadConfig, Texts) {
       {"model: {preset: ../models/deepseek_v3}",
        "78: t.yaml:1:17: model.preset: there is no preset ../models/deepseek_v3; the nearest is deepseek_v3"},
       // What must be there.
-      {"", "78: run.dir: must be given [required]"},
-      {"run: {dir: x}", "78: data.train: must be given [required]"},
-      {"run: {dir: x}\ndata: {train: [a.h5]}", "78: model: must be given [required]"},
+      {"", "78: t.yaml: run.dir: must be given [required]"},
+      {"run: {dir: x}", "78: t.yaml: data.train: must be given [required]"},
+      {"run: {dir: x}\ndata: {train: [a.h5]}", "78: t.yaml: model: must be given [required]"},
       {"run: {dir: x}\ndata: {train: a.h5}\nmodel: {preset: deepseek_v3_tiny}",
-       "78: training.train_tokens: must be given, or training.train_steps [one-length]"},
-      {"model: {hidden_size: 8}", "78: model.vocab_size: must be given"},
+       "78: t.yaml: training.train_tokens: must be given, or training.train_steps [one-length]"},
+      {"model: {hidden_size: 8}", "78: t.yaml: model.vocab_size: must be given"},
   };
   for (const auto& c : cases) EXPECT_EQ(refusal(c.text, {}, 1), c.message) << c.text;
 }

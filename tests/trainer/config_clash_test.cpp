@@ -56,7 +56,8 @@ TEST(ConfigClash, SizesThatDoNotFitTogether) {
        "of 14; the nearest that fits is 2 lanes, and reduction fast takes any [lanes]"},
       {{},
        3,
-       "78: parallelism.reduction_lanes: 3 data ranks do not divide the 4 lanes (parallelism.reduction_lanes); the "
+       "78: t.yaml: parallelism.reduction_lanes: 3 data ranks do not divide the 4 lanes (parallelism.reduction_lanes); "
+       "the "
        "nearest that fits is 2 data ranks [lanes]"},
       {{"parallelism.reduction=fast"},
        3,

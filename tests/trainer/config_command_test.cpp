@@ -104,9 +104,9 @@ TEST(ConfigCheck, RefusesWhatTrainingRefuses) {
        {78, "command line: precision.compute: fp8 is not built yet; the nearest that is built is fp32"}},
       {{},
        3,
-       {78,
-        "parallelism.reduction_lanes: 3 data ranks do not divide the 4 lanes (parallelism.reduction_lanes); the "
-        "nearest that fits is 2 data ranks [lanes]"}},
+       {78, file +
+                ": parallelism.reduction_lanes: 3 data ranks do not divide the 4 lanes (parallelism.reduction_lanes); "
+                "the nearest that fits is 2 data ranks [lanes]"}},
       {{"parallelism.data_parallel=2"},
        4,
        {78,
@@ -125,7 +125,8 @@ TEST(ConfigCheck, RefusesWhatTrainingRefuses) {
   }
   EXPECT_EQ(check(file, {}, 2, 3).text, "--hosts 3: more hosts than the 2 ranks");
   EXPECT_EQ(check(file, {}, 4, 3).text, "--hosts 3: 4 ranks are no equal parts of as many hosts");
-  EXPECT_EQ(check("models/deepseek_v3").text, "run.dir: must be given [required]");
+  EXPECT_EQ(check("models/deepseek_v3").text,
+            TAEL_SOURCE_DIR "/configs/models/deepseek_v3.yaml: run.dir: must be given [required]");
   EXPECT_EQ(check(dir.at("")).text.substr(dir.at("").size()),
             ": a directory without config.yaml; that of a run has one");
   // A damaged shard.

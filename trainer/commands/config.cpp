@@ -90,7 +90,7 @@ std::string config_show(const ConfigShowOptions& options) {
   const LoadedConfig loaded = load_config(config_of(options.config, options.search), options.overrides, options.search);
   const bool model_alone = is_model_alone(loaded);
   if (model_alone && !loaded.reading.given("model.hidden_size")) {
-    fail(Exit::bad_config, "{}: model: must be given", loaded.files.back());
+    fail(Exit::bad_config, "{}: model: must be given", loaded.files.front());
   }
   if (!model_alone) check_config(loaded);
   const ParamCounts counts = count_parameters(loaded.config.model.shape);
