@@ -63,13 +63,16 @@ Origin Reading::origin(std::string_view path) const {
 }
 
 Origin Reading::origin_of_clash(const std::vector<std::string>& paths) const {
-  Origin from_preset;
+  Origin latest;
+  std::ptrdiff_t latest_layer = -1;
   for (const std::string& path : paths) {
     const Origin found = origin(path);
-    if (found.source && found.source != preset) return found;
-    if (!from_preset.source) from_preset = found;
+    const std::ptrdiff_t layer = std::ranges::find(layers, found.source) - layers.begin();
+    if (!found.source || layer <= latest_layer) continue;
+    latest = found;
+    latest_layer = layer;
   }
-  return from_preset;
+  return latest;
 }
 
 std::string Reading::in_words(std::string_view path) const {

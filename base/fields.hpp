@@ -130,10 +130,10 @@ struct Reading {
   std::vector<std::string> ignored;                         // key paths given that have no effect here
   std::vector<std::string> aliases;                         // "training.seq_len is read as training.seq_length"
   std::map<std::string, std::string, std::less<>> written;  // of key paths in force: the other name that was used
-  std::shared_ptr<const std::string> preset;                // the source of what the user only named; nullptr: none
+  std::vector<std::shared_ptr<const std::string>> layers;   // sources of keys, a later one's in place of earlier ones'
   bool given(std::string_view path) const { return origins.find(path) != origins.end(); }
   Origin origin(std::string_view path) const;
-  // Where a clash of these keys is to be mended: at the first that the user gave, else at the first that a preset gave.
+  // Where a clash of these keys came about: the first of them that the latest layer gave which gave any.
   Origin origin_of_clash(const std::vector<std::string>& paths) const;
   // The path, and what it was written as where that is another name.
   std::string in_words(std::string_view path) const;

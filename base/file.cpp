@@ -182,6 +182,10 @@ std::string read_file_end(const std::string& path, uint64_t most) {
 void replace_file(const std::string& path, std::string_view content) {
   const std::string prepared = path + ".tmp";
   remove_tree(prepared);  // of a writer that did not come to its end
+  replace_file(path, content, prepared);
+}
+
+void replace_file(const std::string& path, std::string_view content, const std::string& prepared) {
   try {
     File file = File::create(prepared);
     file.write_at(0, content.data(), content.size());

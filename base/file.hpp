@@ -83,6 +83,8 @@ std::string read_file_end(const std::string& path, uint64_t most);
 // Afterwards `path` has this content, even if the machine loses power; until then, and after a failure, what it had.
 // Writes `path` + ".tmp" beside it, syncs, renames, syncs the directory. One writer of a path at a time.
 void replace_file(const std::string& path, std::string_view content);
+// By way of `prepared`, for one of several writers; what one leaves that is killed stays there.
+void replace_file(const std::string& path, std::string_view content, const std::string& prepared);
 
 // The same for what was prepared under another name on the same file system: a file or a directory.
 // The new name must not be that of an existing directory.

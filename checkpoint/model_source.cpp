@@ -43,7 +43,8 @@ void use_directory(ModelSource& source, const std::string& path) {
   source.files = std::make_unique<HfDirectory>(HfDirectory::open(path));
 }
 
-void open_run(ModelSource& source, const std::string& run) {
+// Whether the source is there; not, where the run went on meanwhile and removed a checkpoint that was being read.
+bool try_to_open_run(ModelSource& source, const std::string& run) {
   const CheckpointStore store = store_of(run);
   const std::vector<int64_t> steps = store.published();
   const std::string final_weights = run + "/model";
@@ -52,23 +53,36 @@ void open_run(ModelSource& source, const std::string& run) {
   if (has_final && ended && (steps.empty() || *ended >= steps.back())) {
     use_directory(source, final_weights);
     source.step = ended;
-    return;
+    return true;
   }
   std::optional<Error> damage;
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     try {
       Checkpoint checkpoint = Checkpoint::open(store.path(*step));
       use_checkpoint(source, std::move(checkpoint));
-      return;
+      return true;
     } catch (const Error& error) {
       if (error.code() != Exit::bad_data) throw;
+      if (!path_exists(store.path(*step))) return false;
       source.warnings.push_back(fmt::format("{}; passed over", error.what()));
       if (!damage) damage = error;
     }
   }
-  if (has_final) return use_directory(source, final_weights);
+  if (has_final) {
+    use_directory(source, final_weights);
+    return true;
+  }
   if (damage) throw Error(*damage);
   fail(Exit::bad_data, "{}: a run without weights: neither checkpoints/step-* nor model/config.json is there", run);
+}
+
+void open_run(ModelSource& source, const std::string& run) {
+  constexpr int kTries = 100;  // a checkpoint is read faster than as many are written
+  for (int i = 0; i < kTries; ++i) {
+    source.warnings.clear();
+    if (try_to_open_run(source, run)) return;
+  }
+  fail(Exit::bad_data, "{}: its checkpoints go before they are read; a larger checkpoint.keep keeps them", run);
 }
 
 }  // namespace

@@ -49,8 +49,7 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
     if (line.attempt != attempt) same_work = !line.conditions || line.conditions->flops_per_token == flops_per_token;
     attempt = line.attempt;
     tokens = line.tokens;
-    const double save = line.device_seconds[CostKind::checkpoint],
-                 evaluation = line.device_seconds[CostKind::evaluation];
+    const double save = line.device_seconds[CostKind::checkpoint];
     if (line.kind == "end" && save > 0) {  // the last of an attempt: all waited for it
       // Those beside steps are no part of the ledger; what they said is in the prediction.
       const double known = std::max(save, line.predicted_seconds.value_or(0) / (1 + kDoubt));
@@ -62,9 +61,9 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
         estimates_.save = std::max(estimates_.save, known * std::max(1.0, more));
       }
     }
-    if (line.kind != "step" || line.ranks != ranks || !same_work) continue;
-    if (size > 0) steps_.add(line.sum() - save - evaluation, static_cast<double>(size));
-    if (evaluation > 0) evaluations_.add(evaluation, 1);
+    if (line.ranks != ranks || !same_work) continue;
+    if (line.kind == "step" && size > 0) steps_.add(line.sum() - save, static_cast<double>(size));
+    if (line.kind == "evaluation") evaluations_.add(line.device_seconds[CostKind::evaluation], 1);
   }
 }
 

@@ -40,6 +40,34 @@ LedgerLine read_line(const Json& json) {
   return line;
 }
 
+// Puts beats together with what they were the beginning of.
+class BeatsJoined {
+ public:
+  explicit BeatsJoined(std::vector<LedgerLine>& lines) : lines_(lines) {}
+
+  void take(LedgerLine line) {
+    if (begun_ && begun_->attempt != line.attempt) end();  // it was killed
+    if (begun_ && line.kind != "restart") {                // which moves what was, and has no beginning
+      line.device_seconds += begun_->device_seconds;
+      line.unaccounted_seconds += begun_->unaccounted_seconds;
+      if (!line.conditions) line.conditions = begun_->conditions;
+      begun_.reset();
+    }
+    if (line.kind == "beat") {
+      begun_ = std::move(line);
+    } else {
+      lines_.push_back(std::move(line));
+    }
+  }
+  void end() {
+    if (begun_) lines_.push_back(*std::exchange(begun_, std::nullopt));
+  }
+
+ private:
+  std::vector<LedgerLine>& lines_;
+  std::optional<LedgerLine> begun_;
+};
+
 }  // namespace
 
 std::optional<double> AttemptConditions::price_in(const std::string& currency) const {
@@ -51,7 +79,9 @@ std::vector<LedgerLine> read_ledger(const std::string& path) {
   std::vector<LedgerLine> lines;
   constexpr uint64_t kBytes = 300;  // of the text of a line, or more
   if (path_exists(path)) lines.reserve(File::open(path, Exit::bad_data).size() / kBytes);  // grows once at most
-  read_json_lines(path, "unaccounted_s", [&](const Json& json) { lines.push_back(read_line(json)); });
+  BeatsJoined joined(lines);
+  read_json_lines(path, "unaccounted_s", [&](const Json& json) { joined.take(read_line(json)); });
+  joined.end();
   return lines;
 }
 
@@ -157,11 +187,12 @@ void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const C
   tokens_ = tokens;
 }
 
-double Ledger::restart_at(int64_t step) {
+double Ledger::restart_at(int64_t step, int64_t tokens) {
   const std::lock_guard lock(mutex_);
   const CostSeconds move = lost_by_restart(std::exchange(earlier_, {}), step);
   if (move[CostKind::lost] <= 0) return 0;
   LedgerLine moved = line("restart", step, last_line_);
+  moved.tokens = tokens;
   moved.device_seconds = move;
   append(std::move(moved));
   moved_ += move;

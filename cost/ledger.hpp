@@ -4,10 +4,11 @@
 // A line: {"t", "attempt", "step", "tokens", "kind", "ranks", "wall_s", "device_s": {KIND: seconds, ...},
 // "unaccounted_s", "predicted_s"}. `wall_s` is the attempt's wall time so far; device_s is what was spent since the
 // attempt's line before, over all ranks, and may take back from a kind what an earlier line gave it too early.
-// `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start, step, evaluation,
-// checkpoint, beat (a sign of life inside something long, booked to what goes on), restart (moves the work that a
-// restart throws away from its kinds to `lost`), end. The first line of an attempt also says under which conditions it
-// ran: "price_per_device_hour": {CURRENCY: amount} where there is one, and "flops_per_token" of training.
+// `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start, step, evaluation and
+// checkpoint (behind the step that they belong to, with its number), beat (a sign of life inside something long, booked
+// to what goes on: the beginning of the attempt's next line), restart (moves the work that a restart throws away from
+// its kinds to `lost`), end. The first line of an attempt also says under which conditions it ran:
+// "price_per_device_hour": {CURRENCY: amount} where there is one, and "flops_per_token" of training.
 //
 // Rank 0 alone writes. All failures are Error(io).
 #pragma once
@@ -46,8 +47,9 @@ struct LedgerLine {
   double sum() const { return device_seconds.sum() + unaccounted_seconds; }
 };
 
-// All whole lines of a ledger; a torn last one (of an attempt that was killed) is passed over. No file: no lines.
-// Error(bad_data) with file and line for anything else.
+// All whole lines of a ledger, beats as part of the line that they were the beginning of; where an attempt was killed
+// before that one, a beat stands for it. A torn last line is passed over. No file: no lines. Error(bad_data) with file
+// and line for anything else.
 std::vector<LedgerLine> read_ledger(const std::string& path);
 // What the lines say was spent: by kind, and what no kind has.
 struct LedgerTotals {
@@ -81,7 +83,7 @@ class Ledger {
             std::optional<double> predicted = std::nullopt);
   // Before anything is booked: the attempt goes on after `step`. Moves what earlier attempts did beyond it to `lost`,
   // and returns how much that is, in device-seconds.
-  double restart_at(int64_t step);
+  double restart_at(int64_t step, int64_t tokens);
   // From any thread: if the last line is older than `seconds`, books the time since then to what rank 0 does now.
   void beat(double seconds);
   LedgerTotals totals() const;  // of all attempts, as far as it is booked

@@ -102,7 +102,7 @@ LineChart loss_lines(const Report& r, bool by_hours) {
   }
   if (!valid.x.empty()) chart.lines.push_back(std::move(valid));
   if (by_hours && r.money) {
-    chart.top_axis_scale = r.mean_price();
+    chart.top_axis = [&r](double hours) { return *r.paid_until(hours); };
     chart.top_axis_label = r.facts.price_per_device_hour->currency;
   }
   if (!by_hours) {
@@ -279,7 +279,7 @@ std::vector<ReportChart> report_charts(const Report& r) {
       (smooth ? "Faint: every step; bold: mean of a fiftieth of the steps. Ticks below are events."
               : "Ticks below are events.") +
           shaded);
-  add(loss_lines(r, true), r.money ? "The axis above is what the device-hours cost, at their mean price."
+  add(loss_lines(r, true), r.money ? "The axis above is what was paid until then, each attempt at its price."
                                    : "No price of a device-hour is set.");
   add(hours_shares(r), "From the ledger; what a restart threw away is lost.");
   add(burn_down(r),

@@ -144,6 +144,9 @@ std::vector<BookedLine> mark_lost(std::vector<LedgerLine> lines) {
   for (auto line = lines.rbegin(); line != lines.rend(); ++line) {
     if (line->kind == "restart") {
       begun_again = std::min(begun_again, line->step);
+      // It may be the first line of its attempt.
+      if (line->conditions && !booked.empty() && booked.back().line.attempt == line->attempt)
+        booked.back().line.conditions = line->conditions;
     } else {
       const bool lost = line->step > begun_again;
       booked.push_back({std::move(*line), lost});

@@ -154,10 +154,16 @@ class Drawing {
     add("<text transform=\"translate(13 {:.1f}) rotate(-90)\" text-anchor=\"middle\">{}</text>", (top_ + bottom()) / 2,
         escaped(label));
   }
-  void top_axis(const Axis& below, double scale, const std::string& label) {
-    const Axis axis = linear_axis(below.low * scale, below.high * scale, 5, false);
+  void top_axis(const Axis& below, const std::function<double(double)>& value, const std::string& label) {
+    constexpr double kApart = 40;  // labels do not run into each other
+    const Axis axis = linear_axis(value(below.low), value(below.high), 5, false);
+    double last = -kApart;
     for (const double tick : axis.ticks) {
-      const double at = x(below, tick / scale);
+      double low = below.low, high = below.high;
+      for (int i = 0; i < 60; ++i) (value((low + high) / 2) < tick ? low : high) = (low + high) / 2;
+      const double at = x(below, high);
+      if (at - last < kApart) continue;
+      last = at;
       add("<path class=\"grid\" d=\"M{0:.1f} {1:.1f}v-5\"/>", at, top_);
       text(at, top_ - 8, "middle", axis.text(tick));
     }
@@ -270,7 +276,7 @@ std::string svg(const LineChart& chart) {
   if (chart.y_from_zero) ys.add(0);
   const Axis x = linear_axis(xs.low, xs.high, 6, false);
   const Axis y = chart.y_log ? log_axis(ys.low, ys.high) : linear_axis(ys.low, ys.high, 5, true);
-  Drawing d(chart.title, Drawing::legend_height(names), chart.top_axis_scale > 0 ? 36 : 0);
+  Drawing d(chart.title, Drawing::legend_height(names), chart.top_axis ? 36 : 0);
   for (const ChartBand& band : chart.bands) {
     const double from = std::clamp(band.from, x.low, x.high), to = std::clamp(band.to, x.low, x.high);
     if (to <= from) continue;
@@ -279,7 +285,7 @@ std::string svg(const LineChart& chart) {
   }
   d.x_axis(x, chart.x_label);
   d.y_axis(y, chart.y_label);
-  if (chart.top_axis_scale > 0) d.top_axis(x, chart.top_axis_scale, chart.top_axis_label);
+  if (chart.top_axis) d.top_axis(x, chart.top_axis, chart.top_axis_label);
   for (const ChartArea& area : chart.areas) {
     std::string path;
     for (size_t i = 0; i < area.x.size(); ++i)

@@ -3,6 +3,7 @@
 // whatever the length of its data: lines keep the extremes of each of their pieces.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,8 +44,8 @@ struct LineChart {
   std::vector<ChartMark> marks = {};
   std::vector<ChartArea> areas = {};
   bool y_from_zero = false;
-  bool y_log = false;         // values above zero are shown
-  double top_axis_scale = 0;  // another axis above: x times this; 0: none
+  bool y_log = false;                           // values above zero are shown
+  std::function<double(double)> top_axis = {};  // another axis above: what x is there, never falling; empty: none
   std::string top_axis_label = {};
 };
 std::string svg(const LineChart& chart);

@@ -200,8 +200,9 @@ class ShapeCheck {
              s_.qk_rope_head_dim + 1);
     }
     if (fields_.num_key_value_heads && *fields_.num_key_value_heads != s_.num_attention_heads) {
-      refuse("num_key_value_heads", "{} differs from num_attention_heads {}; MLA has one key per head, so give {}",
-             *fields_.num_key_value_heads, s_.num_attention_heads, s_.num_attention_heads);
+      refuse_clash("num_key_value_heads", {"num_attention_heads"},
+                   "{} differs from num_attention_heads {}; MLA has one key per head, so give {}",
+                   *fields_.num_key_value_heads, s_.num_attention_heads, s_.num_attention_heads);
     }
     const RopeSaid& rope = fields_.rope;
     const Origin theta = reading_.origin(key("rope_theta")), inside = rope.theta_origin;

@@ -1,6 +1,7 @@
 #include "trainer/assemble.hpp"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -173,8 +174,8 @@ Run::Run(const LoadedConfig& loaded_config, Comm& communicator, TimeSource time,
       if (!valid_shards.empty()) document_separator(valid_shards);
     }
     if (config.checkpoint.initial_load_path && !begins) {
-      initial_files = open_model(*config.checkpoint.initial_load_path).files;
-      check_hf_tensors(*initial_files, network.table());
+      open_initial();
+      check_hf_tensors(*initial->files, network.table());
     }
     spans = owned_spans(network.table());
     MemoryShape shape;
@@ -302,15 +303,30 @@ void Run::begin_at(const Progress& progress) {
   lr = make_lr(config, steps);
 }
 
+void Run::open_initial() {
+  initial = open_model(*config.checkpoint.initial_load_path);
+  initial_warnings = initial->warnings;
+  // Tensors of the same shapes that take part in other numbers. What is only carried along changes none.
+  constexpr std::array<std::string_view, 4> kCarried = {"initializer_range", "max_position_embeddings", "bos_token_id",
+                                                        "eos_token_id"};
+  ModelFields theirs;
+  theirs.shape = read_hf_shape(*initial->files);
+  for (const FieldDifference& d : differences(write_fields(theirs), write_fields(config.model))) {
+    if (std::ranges::count(kCarried, d.path) == 0)
+      initial_warnings.push_back(fmt::format("model.{} is {} here, and {} where the weights are from, {}", d.path,
+                                             d.second, d.first, initial->files->path()));
+  }
+}
+
 void Run::initialize() {
   agreed(comm, [&] {
     if (!config.checkpoint.initial_load_path) {
       init_params(stream, network.table(), static_cast<uint64_t>(config.run.seed), params.data, biases.data);
       return;
     }
-    if (!initial_files) initial_files = open_model(*config.checkpoint.initial_load_path).files;
-    import_parameters(*initial_files, network.table(), params, biases);
-    initial_files.reset();
+    if (!initial) open_initial();
+    import_parameters(*initial->files, network.table(), params, biases);
+    initial.reset();
   });
   const uint64_t digest = xxh3_64(params.data, static_cast<size_t>(params.size()) * sizeof(float));
   // Hosts may see other files under one name.

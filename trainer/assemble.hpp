@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "checkpoint/model_files.hpp"
+#include "checkpoint/model_source.hpp"
 #include "checkpoint/saver.hpp"
 #include "checkpoint/training_state.hpp"
 #include "cost/cost_clock.hpp"
@@ -100,7 +100,8 @@ struct Run {
   GradReduceScratch wire;
   StepBuffers buffers;
   std::unique_ptr<Loader> loader;
-  std::unique_ptr<ModelFiles> initial_files;  // of initial_load_path, which are read whole once; until initialize()
+  std::optional<ModelSource> initial;  // of initial_load_path, whose files are read whole once; until initialize()
+  std::vector<std::string> initial_warnings;  // of its damaged checkpoints, which were passed over
 
   Weights weights() const { return {params.data, biases.data}; }
   Context context() { return {stream, *scratch_arena, config.parallelism.segments()}; }
@@ -122,6 +123,7 @@ struct Run {
   std::vector<BoxData> boxes() const;  // what this rank writes of a checkpoint
 
  private:
+  void open_initial();
   LoaderShape loader_shape() const;
   LoaderBuffers plan_batches(Arena& arena);
 };

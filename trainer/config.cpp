@@ -166,6 +166,7 @@ class Loader {
       if (preset != nullptr) start_from_preset(*preset);
     }
     const bool said_by_parameters = loaded.config.model.rope.by_parameters;
+    loaded.reading.layers.push_back(root.origin.source);
     read_fields(loaded.config, root, config_schema(), loaded.reading);
     note_rotation(root, said_by_parameters);
     note_phases(root);
@@ -223,7 +224,7 @@ class Loader {
     preset_ = {};
     preset_reading_ = {};
     read_fields(preset_, root, config_schema(), preset_reading_);
-    loaded.reading.preset = root.origin.source;
+    loaded.reading.layers.push_back(root.origin.source);
     loaded.config.model = {};
     read_fields(loaded.config, root, config_schema(), loaded.reading);
   }

@@ -11,10 +11,12 @@ namespace tael {
 
 namespace {
 
-// Keys of the model that change no tensor and no number that follows: how it began, and what is only carried on to
-// whoever uses it. (YaRN goes by the lengths inside rope_scaling alone.)
-constexpr std::array<std::string_view, 4> kFreeModelKeys = {"model.initializer_range", "model.max_position_embeddings",
-                                                            "model.bos_token_id", "model.eos_token_id"};
+// Keys of the model that are no part of its shape: every tensor goes on as it is, and takes part in other numbers at
+// most, as in an extension of the context by YaRN.
+constexpr std::array<std::string_view, 8> kFreeModelKeys = {"model.initializer_range", "model.max_position_embeddings",
+                                                            "model.bos_token_id",      "model.eos_token_id",
+                                                            "model.rope_theta",        "model.rope_scaling",
+                                                            "model.rms_norm_eps",      "model.routed_scaling_factor"};
 
 template <class... Args>
 [[noreturn]] void refuse(const Checkpoint& checkpoint, std::string_view key, fmt::format_string<Args...> format,

@@ -88,7 +88,7 @@ Training::Ending Training::loop() {
       // Replacing a file waits for the disk, which a short step must not.
       if (run_.clock.now() - status_at_ >= kStatusSeconds) report_status("running", spent_now());
     }
-    save_if_due();
+    if (save_if_due()) now = booked_border("checkpoint");
     if (evaluation_due(report.step) && report.step < run_.steps) evaluate_between_steps(now);
   }
   return Ending::steps_done;
@@ -102,9 +102,18 @@ void Training::evaluate_between_steps(Border& now) {
     if (record_)
       warn(fmt::format("no evaluation at step {}: what is left of the budget is kept for steps",
                        grouped(progress_.step)));
-  } else if (!evaluate_now()) {
+  } else if (evaluate_now()) {
+    now = booked_border("evaluation");
+  } else {
     now = border(false, saver_->busy() ? budget_.save() : 0);
   }
+}
+
+// Behind what belongs to the step that is done, and stays with it when a restart throws away what follows.
+Training::Border Training::booked_border(const char* kind) {
+  const Border now = border(progress_.step >= run_.steps, saver_->busy() ? budget_.save() : 0);
+  if (record_) record_->ledger().book(kind, progress_.step, tokens(), now.spent);
+  return now;
 }
 
 void Training::finish_report(StepReport& report, double tokens, double seconds, const Border& border) {
@@ -197,14 +206,14 @@ bool Training::save_due() const {
   return interval > 0 && progress_.step > 0 && progress_.step % interval == 0 && progress_.step < run_.steps;
 }
 
-void Training::save_if_due() {
+bool Training::save_if_due() {
   const Charged charged(run_.clock, CostKind::checkpoint);
   if (const std::optional<SaveResult> over = saver_->poll()) tell(*over);
-  if (!save_due()) return;
+  if (!save_due()) return false;
   if (saver_->busy()) {
     if (console_ != nullptr)
       warn(fmt::format("no checkpoint of step {}: the one before it is still being written", grouped(progress_.step)));
-    return;
+    return false;
   }
   CostSeconds ledger;
   if (record_) ledger = record_->ledger().totals().device_seconds;
@@ -215,6 +224,7 @@ void Training::save_if_due() {
   } else if (const std::optional<SaveResult> failed = saver_->start(state, checkpoint_texts(run_.loaded))) {
     tell(*failed);
   }
+  return true;
 }
 
 void Training::tell(const SaveResult& result) {

@@ -74,6 +74,7 @@ class Training {
     CostSeconds spent;     // by all ranks in this attempt
   };
   Border border(bool last, double save_beside = 0);
+  Border booked_border(const char* kind);  // and its line in the ledger, of that kind
   Ending loop();
   // `tokens` and `seconds` of the step.
   void finish_report(StepReport& report, double tokens, double seconds, const Border& border);
@@ -85,7 +86,7 @@ class Training {
   void evaluate_between_steps(Border& now);
   bool leaves_out_evaluation();
   bool evaluate_now();  // false: it was given up, for a wish to stop or for the budget
-  void save_if_due();
+  bool save_if_due();   // whether one began
   void tell(const SaveResult& result);
   void save_last();
   void write_model();

@@ -286,6 +286,7 @@ void Training::choose_beginning(std::vector<FieldDifference>& branch_changes) {
     agreed_by(run_.comm, console_ != nullptr, [&] {
       record_->begin_at(0);
       if (attempt_ > 1) warn(fmt::format("attempt {}: no complete checkpoint is there; from step 1 again", attempt_));
+      for (const std::string& warning : run_.initial_warnings) warn(warning);
     });
   }
   start_ledger();
@@ -294,7 +295,7 @@ void Training::choose_beginning(std::vector<FieldDifference>& branch_changes) {
 void Training::start_ledger() {
   agreed_by(run_.comm, console_ != nullptr, [&] {
     record_->require_owned();
-    const double lost = record_->ledger().restart_at(progress_.step);
+    const double lost = record_->ledger().restart_at(progress_.step, tokens());
     if (lost > 0)
       warn(fmt::format(
           "{} of steps after step {} were lost",

@@ -73,6 +73,16 @@ TEST(Budget, LearnsTheSizesOfSteps) {
     other.learn(lines(), ranks, flops);
     EXPECT_EQ(other.expected_step(100), 100);
   }
+  // An evaluation is a line of its own, and no part of the step before it or after it.
+  std::vector<LedgerLine> evaluated = lines();
+  LedgerLine evaluation = line(2, "evaluation", 300, 0);
+  evaluation.device_seconds[CostKind::evaluation] = 7;
+  evaluated.push_back(evaluation);
+  evaluated.push_back(line(2, "step", 400, 5.5));
+  Budget with(1000.0, {});
+  with.learn(evaluated, 2, 10);
+  EXPECT_EQ(with.expected_evaluation(), 7);
+  EXPECT_EQ(with.expected_step(100), 6);
   std::vector<LedgerLine> silent = lines();
   for (LedgerLine& l : silent) l.conditions.reset();
   Budget unsaid(1000.0, {});

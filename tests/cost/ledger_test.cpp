@@ -121,8 +121,9 @@ TEST(Ledger, AnAttemptIsPaidAtItsOwnPrice) {
   EXPECT_FALSE(lines[1].conditions) << "once an attempt";
 }
 
-// A sign of life is booked to what goes on; the line that follows takes back what belongs elsewhere.
-TEST(Ledger, ABeatIsCorrectedByTheLineAfterIt) {
+// A sign of life is booked to what goes on; the line that follows takes back what belongs elsewhere, and is read with
+// it as one: what a step took is not what it took since the last beat.
+TEST(Ledger, ABeatIsTheBeginningOfTheLineAfterIt) {
   const ScratchDirectory dir;
   Hands hands;
   CostClock clock(hands.source(), 100, CostKind::compute);
@@ -135,11 +136,57 @@ TEST(Ledger, ABeatIsCorrectedByTheLineAfterIt) {
   EXPECT_EQ(ledger.booked(), 25);
   hands.t = 130;
   ledger.book("step", 1, 8, seconds({{CostKind::compute, 22}, {CostKind::data_wait, 8}}));
+  EXPECT_NE(read_file(dir.at("l")).find(R"("kind":"beat")"), std::string::npos);
   const std::vector<LedgerLine> lines = read_ledger(dir.at("l"));
-  EXPECT_EQ(lines[0].kind, "beat");
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0].kind, "step");
   EXPECT_EQ(lines[0].step, 1);
-  EXPECT_EQ(totals_of(lines).device_seconds[CostKind::compute], 22);
-  EXPECT_EQ(totals_of(lines).sum(), 30);
+  EXPECT_EQ(lines[0].device_seconds[CostKind::compute], 22);
+  EXPECT_EQ(lines[0].device_seconds[CostKind::data_wait], 8);
+  EXPECT_EQ(lines[0].sum(), 30);
+  EXPECT_TRUE(lines[0].conditions) << "the beat was the first of the attempt";
+}
+
+TEST(Ledger, BeatsOfAKilledAttemptStandForWhatTheyBegan) {
+  const ScratchDirectory dir;
+  Hands hands;
+  const std::string path = dir.at("l");
+  const CostClock clock(hands.source(), 100, CostKind::evaluation);
+  {
+    Ledger ledger(path, {.number = 1, .ranks = 1, .began = 100}, clock);
+    hands.t = 101;
+    ledger.book("step", 1, 8, seconds({{CostKind::compute, 1}}));
+    // An evaluation of step 1 that came to its end, and one of step 2 that did not.
+    hands.t = 121;
+    ledger.beat(20);
+    hands.t = 131;
+    ledger.book("evaluation", 1, 8, seconds({{CostKind::compute, 1}, {CostKind::evaluation, 30}}));
+    hands.t = 132;
+    ledger.book("step", 2, 16, seconds({{CostKind::compute, 2}, {CostKind::evaluation, 30}}));
+    for (int i = 0; i < 2; ++i) {
+      hands.t += 20;
+      ledger.beat(20);
+    }
+  }
+  {
+    Ledger ledger(path, {.number = 2, .ranks = 1, .began = hands.t}, clock);
+    hands.t += 20;
+    ledger.beat(20);  // while it starts
+    EXPECT_EQ(ledger.restart_at(1, 8), 41) << "step 2, and the evaluation that broke off; not the evaluation of step 1";
+    hands.t += 1;
+    ledger.book("start", 1, 8, seconds({{CostKind::startup, 21}}));
+  }
+  const std::vector<LedgerLine> lines = read_ledger(path);
+  std::vector<std::string> kinds;
+  for (const LedgerLine& line : lines) kinds.push_back(line.kind);
+  EXPECT_EQ(kinds, (std::vector<std::string>{"step", "evaluation", "step", "beat", "restart", "start"}));
+  EXPECT_EQ(lines[1].device_seconds[CostKind::evaluation], 30);
+  EXPECT_EQ(lines[3].device_seconds[CostKind::evaluation], 40);
+  EXPECT_EQ(lines[4].tokens, 8);
+  EXPECT_EQ(lines[5].sum(), 21);
+  EXPECT_TRUE(lines[5].conditions);
+  EXPECT_EQ(totals_of(lines).device_seconds[CostKind::evaluation], 30);
+  EXPECT_EQ(totals_of(lines).sum(), 93);
 }
 
 TEST(Ledger, ARestartMovesWhatItThrowsAwayOnce) {
@@ -164,7 +211,7 @@ TEST(Ledger, ARestartMovesWhatItThrowsAwayOnce) {
   EXPECT_EQ(first.sum(), 0);
   {
     Ledger ledger(path, {.number = 2, .ranks = 1, .began = hands.t}, clock);
-    EXPECT_EQ(ledger.restart_at(3), 6);
+    EXPECT_EQ(ledger.restart_at(3, 3), 6);
     EXPECT_EQ(ledger.before().sum(), 16);
     EXPECT_EQ(ledger.totals().device_seconds[CostKind::lost], 6);
     const double began = hands.t;

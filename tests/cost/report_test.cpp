@@ -306,6 +306,39 @@ TEST(Report, EachAttemptIsPaidAtItsOwnPrice) {
   EXPECT_EQ(report_page(plain).find("in the mean"), std::string::npos);
 }
 
+// The first line of an attempt says its price; where work was lost, that is the line that moves it.
+TEST(Report, TheMoveOfARestartSaysThePriceOfItsAttempt) {
+  ScratchDirectory run;
+  write_run(run);
+  std::string text = read_file(run.at("ledger.jsonl"));
+  const size_t restart = text.find(R"("kind":"restart")"), end = text.find('\n', restart);
+  text.insert(end - 1, R"(,"price_per_device_hour":{"usd":36000},"flops_per_token":7)");
+  run.write("ledger.jsonl", text);
+  const Report r = make_report(read_run_history(run.path()), facts(run.path()));
+  EXPECT_EQ(r.attempts[0].price, 3600);
+  EXPECT_EQ(r.attempts[1].price, 36000);
+  EXPECT_NEAR(r.money->amount, 82 + 10 * 72, 1e-9);
+  EXPECT_NEAR(r.money->amount, paid(read_ledger(run.at("ledger.jsonl")), {"usd", 3600}), 1e-9);
+}
+
+// A step that took several beats is one step.
+TEST(Report, TheMedianStepIsOfWholeSteps) {
+  ScratchDirectory run;
+  write_run(run);
+  std::string text;
+  for (int step = 1; step <= 3; ++step) {
+    for (int beat = 0; beat < 2; ++beat) text += ledger_line(1, step, "beat", 0, R"("compute":40)");
+    text += ledger_line(1, step, "step", 0, R"("compute":18,"optimizer":2)");
+    text += ledger_line(1, step + 1, "beat", 0, R"("evaluation":40)");
+    text += ledger_line(1, step, "evaluation", 0, R"("evaluation":10)");
+  }
+  run.write("ledger.jsonl", text);
+  const Report r = make_report(read_run_history(run.path()), facts(run.path()));
+  EXPECT_EQ(r.median_step, 100);
+  EXPECT_NEAR(r.by_kind[CostKind::evaluation] * 3600, 150, 1e-9);
+  EXPECT_NEAR(r.by_kind[CostKind::lost], 0, 1e-12);
+}
+
 // A free machine with a budget of money, and numbers that no integer holds.
 TEST(Report, OfCostsWithoutBounds) {
   ScratchDirectory run;

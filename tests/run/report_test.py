@@ -6,6 +6,7 @@
 import html.parser
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -223,9 +224,29 @@ class ReportTest(ProgramTest):
         self.assertEqual(mine.read_text(), "<!DOCTYPE html>my own")
         self.assertIn("--json excludes --markdown", refused(2, self.first.path, "--json", "--markdown"))
 
+    def copy_of_first(self, name):
+        copy = self.folder / name
+        shutil.copytree(self.first.path, copy, ignore=shutil.ignore_patterns("checkpoints", "model", "tb", "report.html"))
+        return copy
+
+    def test_a_cut_configuration_is_named(self):
+        cut = self.copy_of_first("cut")
+        text = (cut / "config.yaml").read_text()
+        for length, what in ((0, "run.dir: must be given"), (text.index("train_tokens"), "training.train_tokens: must be given")):
+            (cut / "config.yaml").write_text(text[:length].rstrip(" "))
+            done = self.report(cut, code=78)
+            self.assertRegex(done.messages()[0], rf"^tael: {re.escape(str(cut))}/config\.yaml: {what}")
+
+    def test_reports_at_once(self):
+        copy = self.copy_of_first("at_once")
+        children = [self.start("report", copy) for _ in range(6)]
+        for child in children:
+            done = self.finish(child)
+            self.assertEqual(done.code, 0, str(done))
+        self.assertEqual([p.name for p in copy.glob("report*")], ["report.html"])
+
     def test_a_damaged_ledger_is_named_by_its_line(self):
-        damaged = self.folder / "damaged"
-        shutil.copytree(self.first.path, damaged, ignore=shutil.ignore_patterns("checkpoints", "model", "tb", "report.html"))
+        damaged = self.copy_of_first("damaged")
         lines = (damaged / "ledger.jsonl").read_text().splitlines(keepends=True)
         lines[2] = lines[2].replace('"device_s":{"', '"device_s":{"un', 1)
         (damaged / "ledger.jsonl").write_text("".join(lines))

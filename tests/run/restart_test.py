@@ -6,6 +6,7 @@ a start that is refused, a source that is gone. What was there stays as it was, 
 """
 import json
 import random
+import re
 import shutil
 import signal
 import sys
@@ -303,6 +304,25 @@ class Restart(ProgramTest):
             done = self.command("eval", checkpoint, "--data", "valid.h5")
             self.assertEqual(done.code, 65, str(done))
             content[at] ^= 1
+
+    def test_what_stands_for_a_damaged_checkpoint_is_said(self):
+        """Of a run without its final weights: the newest checkpoint that is whole."""
+        source = self.train(None, ["checkpoint.interval=2"])
+        shutil.rmtree(source.path / "model")
+        before, last = sorted((source.path / "checkpoints").glob("step-*"))[-2:]
+        shard = max(last.glob("*.h5"), key=lambda p: p.stat().st_size)
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+        said = rf"(?m)^! {re.escape(str(shard))}.* is damaged .*; passed over$"
+        run = self.train(2, [f"checkpoint.initial_load_path={source.path}", "training.train_steps=1"])
+        self.assertRegex(run.done.err, said)
+        self.assertRegex(run.metrics("event")[0]["message"], r" is damaged .*; passed over$")
+        done = self.command("checkpoint", "export-hf", source.path, "exported")
+        self.assertEqual(done.code, 0, str(done))
+        self.assertRegex(done.err, said)
+        self.assertIn("; weights alone were compared", self.command("checkpoint", "diff", before, "exported").out)
+        self.assertEqual(self.command("checkpoint", "diff", before, "exported").code, 0)
 
     def test_damage_that_one_rank_meets_in_a_step_is_written_down(self):
         content = bytearray((self.folder / "long.h5").read_bytes())

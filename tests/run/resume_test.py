@@ -161,6 +161,18 @@ class Resume(ProgramTest):
         both = self.command("report", directory, self.whole.path, "--markdown")
         self.assertIn(f"{directory} is a branch: what its first {step} steps cost is not in its device-hours", both.out)
 
+    def test_a_branch_may_extend_the_context(self):
+        step = saved_steps(self.whole.path)[-2]
+        directory, words = self.train_words(STEPS)
+        yarn = "{type: yarn, factor: 4, original_max_position_embeddings: 32}"
+        done = self.command(*words, "--resume", self.whole.path / f"checkpoints/step-{step:08}", f"model.rope_scaling={yarn}",
+                            "model.rope_theta=50000", "model.max_position_embeddings=128", "training.seq_length=64")
+        self.assertEqual(done.code, 0, str(done))
+        for key in ("rope_scaling", "rope_theta", "max_position_embeddings"):
+            self.assertRegex(done.err, rf"(?m)^changed +model\.{key} is .* now, was ")
+        model = json.loads((directory / "model/config.json").read_text())
+        self.assertEqual((model["rope_scaling"]["factor"], model["rope_theta"]), (4, 50000))
+
     def test_a_branch_that_was_killed_before_its_first_checkpoint_begins_there_again(self):
         step = saved_steps(self.whole.path)[-2]
         checkpoint = self.folder / "parent"
@@ -225,6 +237,7 @@ class Resume(ProgramTest):
         done = self.command("data", "prepare", "--out", "more.h5", "corpus/01.txt")
         self.assertEqual(done.code, 0, str(done))
         for change, text in (("run.seed=8", "run.seed"), ("model.hidden_size=48", "model.hidden_size"),
+                             ("model.num_experts_per_tok=1", "model.num_experts_per_tok"),
                              ("data.train=[more.h5]", "data.train"), ("parallelism.reduction_lanes=2", "reduction_lanes"),
                              ("parallelism.reduction_segments=2", "reduction_segments")):
             for ranks in (None, 2) if change == "run.seed=8" else (None,):

@@ -271,6 +271,11 @@ class RunDirectory(ProgramTest):
             self.refuse(78, fr": holds another model: {key} \(needed: {change.split('=')[1]}\)$",
                         changes=[f"checkpoint.initial_load_path={path}", "model." + change])
         self.refuse(65, "no such|does not exist|nowhere", changes=["checkpoint.initial_load_path=nowhere"])
+        # What takes part in other numbers than there is said, what is only carried along is not.
+        run = self.train(None, [f"checkpoint.initial_load_path={path}", "model.rope_theta=5000", "model.eos_token_id=3",
+                                "training.train_steps=1"])
+        self.assertEqual(re.findall(r"(?m)^! (.*)$", run.done.err),
+                         [f"model.rope_theta is 5000 here, and 10000 where the weights are from, {path}/model"])
 
     def test_the_model_is_a_hugging_face_directory(self):
         tensors, _ = safetensors(self.run_.path / "model" / "model.safetensors")

@@ -164,6 +164,15 @@ TEST(ConfigClash, AClashHasThePlaceOfWhatTheUserGave) {
        "(parallelism.reduction_lanes); the nearest that fits is 2 data ranks [lanes]",
        3},
   };
+  // A later layer has the last word: of the command line over files, of a file over those that it begins from.
+  EXPECT_EQ(refusal(kGood, {"model.num_attention_heads=8"}, 1),
+            "78: command line: model.num_key_value_heads: 4 differs from num_attention_heads 8; MLA has one key per "
+            "head, so give 8");
+  const std::string begun = "defaults: [models/deepseek_v3_tiny]\n";
+  EXPECT_EQ(refusal(begun + "run: {dir: x}\nmodel: {n_routed_experts: 2, n_group: 1, topk_group: 1}", {}, 1),
+            "78: t.yaml:3:27: model.num_experts_per_tok: 4 of 2 experts (n_routed_experts); at most all of them");
+  EXPECT_EQ(refusal(begun, {"model.n_routed_experts=2", "model.n_group=1", "model.topk_group=1"}, 1),
+            "78: command line: model.num_experts_per_tok: 4 of 2 experts (n_routed_experts); at most all of them");
   for (const auto& c : cases) {
     std::string text = "run: {dir: x}\ndata: {train: [a.h5]}\n";
     if (c.text.find("training:") == std::string::npos) text += "training: {train_steps: 3}\n";

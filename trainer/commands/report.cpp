@@ -14,6 +14,7 @@
 #include "cost/report_comparison.hpp"
 #include "cost/report_formats.hpp"
 #include "model/param_table.hpp"
+#include "trainer/config_rules.hpp"
 #include "trainer/run_lock.hpp"
 
 namespace tael {
@@ -56,7 +57,9 @@ Report report_of(const std::string& run, const ConfigSearch& search) {
                               .reason = a.reason});
   }
   const std::string path = run + "/config.yaml";
-  add_settings(load_config(path, {}, search).config, history, facts);
+  const LoadedConfig loaded = load_config(path, {}, search);
+  check_config(loaded);  // a cut one may lack what the figures go by
+  add_settings(loaded.config, history, facts);
   facts.config = read_file(path, uint64_t{16} << 20, Exit::bad_data);
   return make_report(std::move(history), std::move(facts));
 }
@@ -101,7 +104,7 @@ int run_report(const ReportOptions& options, std::FILE* out) {
                                                 : reports[0].name() + "/report.html";
   require_ours(path);
   const std::string page = comparison ? comparison_page(*comparison, reports) : report_page(reports[0]);
-  if (!options.dry_run) replace_file(path, page);
+  if (!options.dry_run) replace_file(path, page, free_name_beside(path));  // several may do so at once
   print_to(out, "{}\n", path);
   return 0;
 }
