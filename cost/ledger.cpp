@@ -170,9 +170,9 @@ void Ledger::append(LedgerLine line) {
 }
 
 void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
-                  std::optional<double> predicted) {
+                  std::optional<double> predicted, std::optional<double> at) {
   const std::lock_guard lock(mutex_);
-  const double now = clock_.now();
+  const double now = at.value_or(clock_.now());
   LedgerLine booked = line(kind, step, now);
   booked.tokens = tokens;
   const double unaccounted = attempt_.ranks * booked.wall_seconds - spent.sum();

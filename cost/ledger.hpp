@@ -78,9 +78,9 @@ class Ledger {
 
   const LedgerTotals& before() const { return before_; }               // of all earlier attempts
   const std::vector<LedgerLine>& earlier() const { return earlier_; }  // their lines, until restart_at
-  // Books all that was spent since the last line. `spent`: by all ranks in this attempt so far.
+  // Books all that was spent since the last line. `spent`: by all ranks in this attempt until `at`, by default now.
   void book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
-            std::optional<double> predicted = std::nullopt);
+            std::optional<double> predicted = std::nullopt, std::optional<double> at = std::nullopt);
   // Before anything is booked: the attempt goes on after `step`. Moves what earlier attempts did beyond it to `lost`,
   // and returns how much that is, in device-seconds.
   double restart_at(int64_t step, int64_t tokens);

@@ -23,6 +23,7 @@ constexpr int kMostFailedSaves = 3;   // in a row, then the run stops
 // on beside the next step.
 Training::Border Training::border(bool last, double save_beside) {
   std::array<int64_t, kCostKinds + 4> sums{};
+  const double at = run_.clock.now();
   const CostSeconds mine = run_.clock.seconds();
   for (size_t k = 0; k < kCostKinds; ++k) sums[k] = static_cast<int64_t>(mine.of[k] * 1e9);
   int64_t &stop = sums[kCostKinds], &over = sums[kCostKinds + 1], &dislodged = sums[kCostKinds + 2],
@@ -39,7 +40,8 @@ Training::Border Training::border(bool last, double save_beside) {
            .over_budget = over != 0,
            .dislodged = dislodged != 0,
            .evaluate = no_evaluation == 0,
-           .spent = {}};
+           .spent = {},
+           .at = at};
   for (size_t k = 0; k < kCostKinds; ++k) b.spent.of[k] = static_cast<double>(sums[k]) * 1e-9;
   if (b.dislodged) {
     const Error error = was_taken_over(run_.config.run.dir);
@@ -58,7 +60,7 @@ bool Training::evaluation_due(int64_t step) const {
 
 Training::Ending Training::loop() {
   Border now = border(progress_.step >= run_.steps);
-  if (record_) record_->ledger().book("start", progress_.step, tokens(), now.spent);
+  if (record_) record_->ledger().book("start", progress_.step, tokens(), now.spent, {}, now.at);
   if (evaluation_owed_ && progress_.step < run_.steps) evaluate_between_steps(now);
   while (progress_.step < run_.steps) {
     if (now.stop) return Ending::stop_asked;
@@ -80,7 +82,7 @@ Training::Ending Training::loop() {
         record_->write_expert_load(report.step, report.tokens, run_.network.table().moe_layer_numbers(),
                                    run_.buffers.counts_LE);
       }
-      record_->ledger().book("step", report.step, report.tokens, now.spent, predicted);
+      record_->ledger().book("step", report.step, report.tokens, now.spent, predicted, now.at);
       if (report.step % run_.config.training.log_interval == 0 || report.step == run_.steps)
         console_->step(report, seconds_left());
       if (const int part = budget_.warning(spent_now()))
@@ -112,7 +114,7 @@ void Training::evaluate_between_steps(Border& now) {
 // Behind what belongs to the step that is done, and stays with it when a restart throws away what follows.
 Training::Border Training::booked_border(const char* kind) {
   const Border now = border(progress_.step >= run_.steps, saver_->busy() ? budget_.save() : 0);
-  if (record_) record_->ledger().book(kind, progress_.step, tokens(), now.spent);
+  if (record_) record_->ledger().book(kind, progress_.step, tokens(), now.spent, {}, now.at);
   return now;
 }
 
@@ -310,7 +312,7 @@ Exit Training::end(Ending ending) {
   run_.comm.barrier();  // who waits here for the others books it
   const Border last = border(true);
   if (record_) {
-    record_->ledger().book("end", progress_.step, tokens(), last.spent, budget_.save());
+    record_->ledger().book("end", progress_.step, tokens(), last.spent, budget_.save(), last.at);
     record_->end(progress_.step, tokens(), state);
     report_status(state, spent_now());
     record_->directory().remove_stop();  // however it ended: it has

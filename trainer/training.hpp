@@ -72,6 +72,7 @@ class Training {
     bool stop = false, over_budget = false, dislodged = false;
     bool evaluate = true;  // if it is due: the budget has room for it
     CostSeconds spent;     // by all ranks in this attempt
+    double at = 0;         // until then, on rank 0's clock
   };
   Border border(bool last, double save_beside = 0);
   Border booked_border(const char* kind);  // and its line in the ledger, of that kind
