@@ -101,7 +101,7 @@ struct Run {
   StepBuffers buffers;
   std::unique_ptr<Loader> loader;
   std::optional<ModelSource> initial;  // of initial_load_path, whose files are read whole once; until initialize()
-  std::vector<std::string> initial_warnings;  // of its damaged checkpoints, which were passed over
+  std::vector<std::string> initial_warnings;  // its damaged checkpoints, passed over; keys that it had otherwise
 
   Weights weights() const { return {params.data, biases.data}; }
   Context context() { return {stream, *scratch_arena, config.parallelism.segments()}; }

@@ -3,10 +3,15 @@
 #include <algorithm>
 
 #include "base/file.hpp"
+#include "base/print.hpp"
 #include "data/shard_set.hpp"
 #include "trainer/run_directory.hpp"
 
 namespace tael {
+
+void print_warnings(const ModelSource& source, std::FILE* err) {
+  for (const std::string& warning : source.warnings) print_to(err, "! {}\n", warning);
+}
 
 TrainedModel training_of(const ModelSource& source, const ConfigSearch& search) {
   TrainedModel trained;

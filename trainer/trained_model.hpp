@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,5 +23,7 @@ struct TrainedModel {
 // Reads the configuration that the run or the checkpoint keeps. Where that leaves the tokenizer to the training shards
 // and no checkpoint has noted it, those that are still there are asked.
 TrainedModel training_of(const ModelSource& source, const ConfigSearch& search);
+// A line for each checkpoint that was passed over for its damage.
+void print_warnings(const ModelSource& source, std::FILE* err);
 
 }  // namespace tael

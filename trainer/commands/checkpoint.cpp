@@ -15,6 +15,7 @@
 #include "checkpoint/weights_checkpoint.hpp"
 #include "trainer/console.hpp"
 #include "trainer/run_directory.hpp"
+#include "trainer/trained_model.hpp"
 
 namespace tael {
 
@@ -119,10 +120,6 @@ std::string inspect_text(const Checkpoint& checkpoint, bool tensors) {
   return text;
 }
 
-void print_warnings(const ModelSource& source) {
-  for (const std::string& warning : source.warnings) print_to(stderr, "! {}\n", warning);
-}
-
 // What `diff` compares: a checkpoint, or something else that holds weights.
 struct Compared {
   std::unique_ptr<Checkpoint> checkpoint;
@@ -136,7 +133,7 @@ Compared open_compared(const std::string& path) {
     c.checkpoint->verify_beside_tensors();  // which are checked as they are read
   } else {
     ModelSource source = open_model(path);
-    print_warnings(source);
+    print_warnings(source, stderr);
     c.files = std::move(source.files);
   }
   return c;
@@ -163,7 +160,7 @@ DType dtype_from_option(const std::string& word) {
 
 int run_checkpoint_export_hf(const ExportHfOptions& options, std::FILE* out) {
   const ModelSource source = open_model(options.model);
-  print_warnings(source);
+  print_warnings(source, stderr);
   const ParamTable table = make_param_table(read_hf_shape(*source.files));
   check_hf_tensors(*source.files, table);
   const HfContent content = plan_model_copy(*source.files, table, options.dtype);

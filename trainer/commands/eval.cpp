@@ -110,8 +110,7 @@ int run_eval(const EvalOptions& options, Comm& comm, std::FILE* out) {
   // A training that goes on may have published another checkpoint meanwhile.
   const std::string& files = in.source.files->path();
   agree_equal(comm, "the model's files", xxh3_64(files.data(), files.size()), Exit::bad_data);
-  if (comm.rank() == 0)
-    for (const std::string& warning : in.source.warnings) print_to(stderr, "! {}\n", warning);
+  if (comm.rank() == 0) print_warnings(in.source, stderr);
   // No window is longer than its shard, and a few thousand tokens keep the GEMMs busy.
   int64_t longest = 1;
   for (const TokenShard& shard : in.shards) longest = std::max(longest, shard.tokens() - 1);

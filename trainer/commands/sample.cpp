@@ -171,7 +171,7 @@ int run_sample(const SampleOptions& options, Comm& comm, std::FILE* out, std::FI
   const Stream stream(pool, execution.isa);
   const LocalTokenExchange exchange;
   const Input in = read_input(options);
-  for (const std::string& warning : in.source.warnings) print_to(err, "! {}\n", warning);
+  print_warnings(in.source, err);
 
   const ParamTable table = make_param_table(in.shape);
   const int64_t length = static_cast<int64_t>(in.prompt.size()), positions = length + in.tokens;
