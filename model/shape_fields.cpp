@@ -338,6 +338,10 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
     return reading.given(path.empty() ? std::string(name) : fmt::format("{}.{}", path, name));
   };
   ModelShape& s = fields.shape;
+  // transformers writes its class's 3 whatever the number of layers, and means all of them.
+  constexpr int64_t kDenseOfTheClass = 3;
+  if (s.first_k_dense_replace == kDenseOfTheClass)
+    s.first_k_dense_replace = std::min(kDenseOfTheClass, s.num_hidden_layers);
   // The defaults of the two released configuration classes.
   if (s.model_type == ModelType::deepseek_v2) {
     if (!given("scoring_func")) s.scoring_func = ScoringFunc::softmax;
@@ -349,7 +353,7 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
     if (!given("n_group")) s.n_group = 8;
     if (!given("topk_group")) s.topk_group = 4;
     if (!given("routed_scaling_factor")) s.routed_scaling_factor = 2.5;
-    if (!given("first_k_dense_replace")) s.first_k_dense_replace = std::min<int64_t>(3, s.num_hidden_layers);
+    if (!given("first_k_dense_replace")) s.first_k_dense_replace = std::min(kDenseOfTheClass, s.num_hidden_layers);
   }
   ShapeCheck(fields, reading, path, source).run();
 }
@@ -384,7 +388,6 @@ ModelFields read_model_json(std::string_view text, const std::string& source, Re
   read_fields(fields, root, schema_of(ModelFields{}), reading);
   if (!fields.preset.empty()) fail_at(reading.origin("preset"), "preset: belongs in a configuration of a run");
   if (!with_mtp) fields.shape.num_nextn_predict_layers = 0;
-  // transformers writes its class's 3 whatever the number of layers, and means all of them.
   fields.shape.first_k_dense_replace = std::min(fields.shape.first_k_dense_replace, fields.shape.num_hidden_layers);
   complete_and_check(fields, reading, "", source);
   return fields;

@@ -126,9 +126,11 @@ void phases_cover(const RuleScope& r) {
   // Where the last step begins: there its rate is read.
   const int64_t tokens = tokens_after_steps(t.global_batch_size, t.seq_length, t.steps() - 1);
   if (phases.back().until_tokens < tokens) {
-    r.refuse(r.given("lr_scheduler.phases") ? "lr_scheduler.phases" : "lr_scheduler.decay",
-             "the phases end at {} tokens, the last step begins at {}; the last phase must reach that far",
-             phases.back().until_tokens, tokens);
+    r.refuse_clash(
+        r.given("lr_scheduler.phases") ? "lr_scheduler.phases" : "lr_scheduler.decay",
+        {"training.train_steps", "training.train_tokens", "training.global_batch_size", "training.seq_length"},
+        "the phases end at {} tokens, the last step begins at {}; the last phase must reach that far",
+        phases.back().until_tokens, tokens);
   }
 }
 
@@ -241,8 +243,9 @@ void lanes_fit(const RuleScope& r) {
   }
   for (const int64_t size : d.sizes) {
     if (size % d.lanes == 0) continue;
-    r.refuse(
+    r.refuse_clash(
         r.given("parallelism.reduction_lanes") ? "parallelism.reduction_lanes" : "training.global_batch_size",
+        {"training.global_batch_size"},
         "{} lanes (parallelism.reduction_lanes) do not divide a global batch of {}; the nearest that fits is {}{}{}",
         d.lanes, size, d.nearest_lanes(), d.or_a_batch(), d.or_fast());
   }
@@ -283,9 +286,10 @@ void segments_fit(const RuleScope& r) {
                    p.tensor_parallel, segments, nearest_multiple(segments, p.tensor_parallel));
   }
   if (heads % segments != 0) {
-    r.refuse(p.reduction_segments ? "parallelism.reduction_segments" : "parallelism.tensor_parallel",
-             "{} segments do not divide model.num_attention_heads {}; the nearest that fits is {}", segments, heads,
-             nearest_divisor(heads, segments));
+    r.refuse_clash(p.reduction_segments ? "parallelism.reduction_segments" : "parallelism.tensor_parallel",
+                   {"model.num_attention_heads"},
+                   "{} segments do not divide model.num_attention_heads {}; the nearest that fits is {}", segments,
+                   heads, nearest_divisor(heads, segments));
   }
 }
 
@@ -313,14 +317,15 @@ void one_currency(const RuleScope& r) {
   if (!money) return;
   if (!price) r.refuse("budget.money", "needs cluster.price_per_device_hour");
   if (money->currency != price->currency) {
-    r.refuse("budget.money", "is in {}, cluster.price_per_device_hour in {}", money->currency, price->currency);
+    r.refuse_clash("budget.money", {"cluster.price_per_device_hour"}, "is in {}, cluster.price_per_device_hour in {}",
+                   money->currency, price->currency);
   }
 }
 
 void canonical_is_for_the_cpu(const RuleScope& r) {
   if (r.config.parallelism.reduction == Reduction::canonical && r.config.cluster.device == "cuda") {
-    r.refuse("parallelism.reduction",
-             "canonical is not offered with cluster.device cuda; the nearest that fits is fast");
+    r.refuse_clash("parallelism.reduction", {"cluster.device"},
+                   "canonical is not offered with cluster.device cuda; the nearest that fits is fast");
   }
 }
 
@@ -328,9 +333,9 @@ void canonical_is_for_the_cpu(const RuleScope& r) {
 void check_nodes(const RuleScope& r, int64_t ranks) {
   const std::optional<int64_t> nodes = r.config.cluster.nodes, devices = r.config.cluster.devices_per_node;
   if (nodes && devices && *nodes * *devices != ranks) {
-    r.refuse(r.given("cluster.nodes") ? "cluster.nodes" : "cluster.devices_per_node",
-             "{} nodes x {} devices_per_node are {} ranks, but {} were started", *nodes, *devices, *nodes * *devices,
-             ranks);
+    r.refuse_clash("cluster.nodes", {"cluster.devices_per_node"},
+                   "{} nodes x {} devices_per_node are {} ranks, but {} were started", *nodes, *devices,
+                   *nodes * *devices, ranks);
   }
   if (nodes && ranks % *nodes != 0) r.refuse("cluster.nodes", "{} do not divide the {} ranks", *nodes, ranks);
   if (devices && ranks % *devices != 0)

@@ -44,7 +44,7 @@ std::string data_line(const Run& run) {
   if (run.sampler->weighted())
     return text + fmt::format("; weighted, in {}", count_of(run.train_shards.size(), "file"));
   const int64_t epoch = run.sampler->samples_per_epoch();
-  return text + fmt::format("; {} samples of {} an epoch", grouped(epoch), run.config.training.seq_length);
+  return text + fmt::format("; {} of {} an epoch", count_of(epoch, "sample"), run.config.training.seq_length);
 }
 
 std::string batch_line(const Run& run) {

@@ -168,6 +168,13 @@ TEST(ConfigClash, AClashHasThePlaceOfWhatTheUserGave) {
   EXPECT_EQ(refusal(kGood, {"model.num_attention_heads=8"}, 1),
             "78: command line: model.num_key_value_heads: 4 differs from num_attention_heads 8; MLA has one key per "
             "head, so give 8");
+  EXPECT_EQ(
+      refusal(kGood, {"training.global_batch_size=6", "training.micro_batch_size=1"}, 1),
+      "78: command line: training.global_batch_size: 4 lanes (parallelism.reduction_lanes) do not divide a global "
+      "batch of 6; the nearest that fits is 2 lanes or a batch of 8, and reduction fast takes any [lanes]");
+  const std::string lanes = std::string(kGood) + "parallelism: {reduction_lanes: 8}\n";
+  EXPECT_EQ(refusal(lanes, {"training.global_batch_size=4"}, 1).substr(0, 55),
+            "78: command line: parallelism.reduction_lanes: 8 lanes ");
   const std::string begun = "defaults: [models/deepseek_v3_tiny]\n";
   EXPECT_EQ(refusal(begun + "run: {dir: x}\nmodel: {n_routed_experts: 2, n_group: 1, topk_group: 1}", {}, 1),
             "78: t.yaml:3:27: model.num_experts_per_tok: 4 of 2 experts (n_routed_experts); at most all of them");
