@@ -37,6 +37,11 @@ std::string counted(double n, int width) {
   return fmt::format("{:.2e}", n);
 }
 
+std::string size_text(uint64_t bytes) {
+  const bool large = bytes >= 1'000'000'000;
+  return fmt::format("{:.3f} {}", static_cast<double>(bytes) * (large ? 1e-9 : 1e-6), large ? "GB" : "MB");
+}
+
 std::string duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e11) return "-";
   const int64_t s = std::llround(seconds);

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/json.hpp"
+#include "base/number_text.hpp"
 
 namespace tael {
 
@@ -173,8 +174,7 @@ uint64_t check_hf_target(const std::string& path, const HfContent& content) {
   for (const auto& [name, text] : content.texts) bytes += text.size();
   const uint64_t available = free_bytes(path);
   if (bytes > available)
-    fail(Exit::io, "{}: needs {:.2f} GB, the disk has {:.2f} GB left", path, static_cast<double>(bytes) * 1e-9,
-         static_cast<double>(available) * 1e-9);
+    fail(Exit::io, "{}: needs {}, the disk has {} left", path, size_text(bytes), size_text(available));
   return bytes;
 }
 

@@ -76,13 +76,17 @@ bool try_to_open_run(ModelSource& source, const std::string& run) {
   fail(Exit::bad_data, "{}: a run without weights: neither checkpoints/step-* nor model/config.json is there", run);
 }
 
+constexpr int kTries = 100;  // a checkpoint is read faster than as many are written
+[[noreturn]] void fail_for_haste(const std::string& run) {
+  fail(Exit::bad_data, "{}: its checkpoints go before they are read; a larger checkpoint.keep keeps them", run);
+}
+
 void open_run(ModelSource& source, const std::string& run) {
-  constexpr int kTries = 100;  // a checkpoint is read faster than as many are written
   for (int i = 0; i < kTries; ++i) {
     source.warnings.clear();
     if (try_to_open_run(source, run)) return;
   }
-  fail(Exit::bad_data, "{}: its checkpoints go before they are read; a larger checkpoint.keep keeps them", run);
+  fail_for_haste(run);
 }
 
 }  // namespace
@@ -125,6 +129,18 @@ std::string find_checkpoint(const std::string& path) {
   if (steps.empty())
     fail(Exit::bad_data, "{}: neither a checkpoint (no {}) nor a run with checkpoints", path, kManifestName);
   return store.path(steps.back());
+}
+
+Checkpoint open_checkpoint(const std::string& path) {
+  for (int i = 0; i < kTries; ++i) {
+    const std::string found = find_checkpoint(path);
+    try {
+      return Checkpoint::open(found);
+    } catch (const Error& error) {
+      if (error.code() != Exit::bad_data || path_exists(found)) throw;
+    }
+  }
+  fail_for_haste(path);
 }
 
 ModelSource open_model(const std::string& model) {

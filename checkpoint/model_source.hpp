@@ -51,5 +51,7 @@ ModelSource open_model(const std::string& model);
 
 // The checkpoint that `path` is, or the newest of the run that it is, damaged or not. Error(bad_data): neither.
 std::string find_checkpoint(const std::string& path);
+// The same, opened, also where the run goes on and removes old ones meanwhile.
+Checkpoint open_checkpoint(const std::string& path);
 
 }  // namespace tael

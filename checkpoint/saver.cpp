@@ -73,9 +73,10 @@ struct CheckpointSaver::Job {
   std::atomic<bool> done{false};
   std::optional<Error> error;
   std::string warning;
-  double busy = 0;                   // seconds
-  Manifest report;                   // of this rank's shard; on rank 0 in the end of all
-  std::vector<std::string> reports;  // of the other shards, until they are part of it
+  double busy = 0;                    // seconds
+  double busy_before = 0, since = 0;  // the caller's: of the thread that works now
+  Manifest report;                    // of this rank's shard; on rank 0 in the end of all
+  std::vector<std::string> reports;   // of the other shards, until they are part of it
   std::thread thread;
 
   ~Job() {
@@ -83,6 +84,8 @@ struct CheckpointSaver::Job {
   }
   template <class Work>
   void run(Work work) {
+    busy_before = busy;
+    since = now();
     done = false;
     try {
       thread = start_thread([this, work = std::move(work)] {
@@ -115,6 +118,11 @@ CheckpointSaver::CheckpointSaver(CheckpointStore store, Comm& comm, const Stream
 CheckpointSaver::~CheckpointSaver() = default;
 
 bool CheckpointSaver::busy() const { return job_ != nullptr; }
+
+double CheckpointSaver::busy_so_far() const {
+  if (!job_) return 0;
+  return job_->stall + (job_->done ? job_->busy : job_->busy_before + now_() - job_->since);
+}
 
 std::optional<SaveResult> CheckpointSaver::begin(const RunState& state,
                                                  std::vector<std::pair<std::string, std::string>> texts, bool copied) {

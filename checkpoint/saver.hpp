@@ -57,6 +57,8 @@ class CheckpointSaver {
   CheckpointSaver(const CheckpointSaver&) = delete;
 
   bool busy() const;
+  // Seconds of work on this rank's part of the save that goes on, until now; 0: none does. Not collective.
+  double busy_so_far() const;
   // Copies the state and begins to write it. `texts` are files that travel along, as {name, content}. REQUIRES !busy().
   // A failure before anything is written (no space) is the result; otherwise nothing, and poll will tell.
   std::optional<SaveResult> start(const RunState& state, std::vector<std::pair<std::string, std::string>> texts);

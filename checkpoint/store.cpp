@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/file.hpp"
+#include "base/number_text.hpp"
 #include "checkpoint/checkpoint.hpp"
 
 namespace tael {
@@ -80,8 +81,8 @@ std::optional<RunState> CheckpointStore::newest_state() const { return newest_of
 void CheckpointStore::begin(int64_t step, int64_t attempt, uint64_t bytes) const {
   const uint64_t available = free_bytes(directory_);
   if (available < bytes + kBeside)
-    fail(Exit::io, "{}: a checkpoint needs {:.1f} MB, the disk has {:.1f} MB left", directory_,
-         static_cast<double>(bytes + kBeside) * 1e-6, static_cast<double>(available) * 1e-6);
+    fail(Exit::io, "{}: a checkpoint needs {}, the disk has {} left", directory_, size_text(bytes + kBeside),
+         size_text(available));
   make_directories(directory_);
   remove_tree(prepared_path(step, attempt));
   create_directory(prepared_path(step, attempt));

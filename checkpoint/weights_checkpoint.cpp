@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/file.hpp"
+#include "base/number_text.hpp"
 #include "checkpoint/hf_copy.hpp"
 #include "checkpoint/manifest.hpp"
 #include "checkpoint/shard_file.hpp"
@@ -46,8 +47,7 @@ uint64_t check_checkpoint_target(const std::string& path, const std::vector<Box>
   for (const Box& box : boxes) bytes += box.bytes();
   const uint64_t available = free_bytes(path);
   if (available < bytes + kBeside)
-    fail(Exit::io, "{}: needs {:.2f} GB, the disk has {:.2f} GB left", path,
-         static_cast<double>(bytes + kBeside) * 1e-9, static_cast<double>(available) * 1e-9);
+    fail(Exit::io, "{}: needs {}, the disk has {} left", path, size_text(bytes + kBeside), size_text(available));
   return bytes;
 }
 

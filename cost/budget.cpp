@@ -50,11 +50,13 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
     attempt = line.attempt;
     tokens = line.tokens;
     const double save = line.device_seconds[CostKind::checkpoint];
-    if (line.kind == "end" && save > 0) {  // the last of an attempt: all waited for it
-      // Those beside steps are no part of the ledger; what they said is in the prediction.
-      const double known = std::max(save, line.predicted_seconds.value_or(0) / (1 + kDoubt));
+    if (line.predicted_seconds && (line.kind == "end" || line.kind == "checkpoint")) {
+      // Those beside steps are no part of the ledger; what they said is in the prediction. For the last of an attempt
+      // all waited.
+      const double waited = line.kind == "end" ? save : 0;
+      const double known = std::max(waited, *line.predicted_seconds / (1 + kDoubt));
       if (line.ranks == ranks) {
-        saves_.add(save, 1);
+        if (waited > 0) saves_.add(waited, 1);
         estimates_.save = known;  // nothing is tried of a save: what is known is better than any estimate
       } else {
         const double more = static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks));
@@ -66,6 +68,8 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
     if (line.kind == "evaluation") evaluations_.add(line.device_seconds[CostKind::evaluation], 1);
   }
 }
+
+double Budget::save() const { return std::max(saves_.at_most(estimates_.save, 1), save_so_far_ * (1 + kDoubt)); }
 
 bool Budget::fits(double spent, double device_seconds) const {
   return !limit_ || spent + device_seconds + save() <= *limit_;

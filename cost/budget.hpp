@@ -6,6 +6,7 @@
 // one. Steps have a size, their tokens: a larger one than those that are known is taken to cost as much more.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -31,15 +32,20 @@ class Budget {
   // token. The machine may be another: until this attempt has measured one itself, its estimate counts too.
   void learn(const std::vector<LedgerLine>& lines, int64_t ranks, double flops_per_token);
   void step_took(double device_seconds, double size = 1) { steps_.measured(device_seconds, size); }
-  void save_took(double device_seconds) { saves_.measured(device_seconds, 1); }
+  void save_took(double device_seconds) {
+    saves_.measured(device_seconds, 1);
+    save_so_far_ = 0;
+  }
+  // What the save that goes on has taken until now: no other will take less. 0: none goes on.
+  void save_goes_on(double device_seconds) { save_so_far_ = device_seconds; }
   void evaluation_took(double device_seconds) { evaluations_.measured(device_seconds, 1); }
   // What the next one is expected to cost: the dearest of the last.
   double expected_step(double size = 1) const { return steps_.dearest(estimates_.step, size); }
-  double expected_save() const { return saves_.dearest(estimates_.save, 1); }
+  double expected_save() const { return std::max(saves_.dearest(estimates_.save, 1), save_so_far_); }
   double expected_evaluation() const { return evaluations_.dearest(estimates_.evaluation, 1); }
   // What the next one may cost.
   double step(double size = 1) const { return steps_.at_most(estimates_.step, size); }
-  double save() const { return saves_.at_most(estimates_.save, 1); }
+  double save() const;
   double evaluation() const { return evaluations_.at_most(estimates_.evaluation, 1); }
 
   // Device-seconds that all attempts together may take.
@@ -76,6 +82,7 @@ class Budget {
   double whole_ = 0;  // of which left_fraction is a part
   Estimates estimates_;
   Costs steps_, saves_, evaluations_;
+  double save_so_far_ = 0;
   int warned_ = 0;
 };
 

@@ -40,7 +40,8 @@ struct LedgerLine {
   double wall_seconds = 0;
   CostSeconds device_seconds;
   double unaccounted_seconds = 0;
-  // Device-seconds of a step, before it ran; in the last line of an attempt, what a save may take by all it knew.
+  // Device-seconds of a step, before it ran; in lines of checkpoints, and in the last of an attempt that did not fail,
+  // what a save may take by all that was known then.
   std::optional<double> predicted_seconds;
   std::optional<AttemptConditions> conditions;  // in the first line of an attempt
 

@@ -12,7 +12,7 @@ namespace {
 
 // In the units of the view box; the page scales it.
 constexpr double kWidth = 560, kHeight = 320, kLeft = 62, kRight = 14, kTop = 14, kBottom = 46, kLegend = 20;
-constexpr size_t kMostPoints = 500;
+constexpr size_t kMostPoints = 500, kMostOfAllLines = 8000;
 // Cividis, which the colour-blind see as others do (Nunez, Anderton and Renslow 2018).
 constexpr std::array<std::string_view, 9> kHeat = {"#00224e", "#123570", "#3b496c", "#575d6d", "#707173",
                                                    "#8a8678", "#a59c74", "#c3b369", "#fee838"};
@@ -94,15 +94,15 @@ struct Extent {
   bool any() const { return low <= high; }
 };
 
-// At most some `kMostPoints` points: of each piece of the line its lowest and its highest, in their order.
-std::vector<std::pair<double, double>> thinned(const ChartLine& line) {
+// At most some `most` points: of each piece of the line its lowest and its highest, in their order.
+std::vector<std::pair<double, double>> thinned(const ChartLine& line, size_t most) {
   std::vector<std::pair<double, double>> points;
   const size_t n = line.x.size();
-  if (n <= kMostPoints) {
+  if (n <= most) {
     for (size_t i = 0; i < n; ++i) points.emplace_back(line.x[i], line.y[i]);
     return points;
   }
-  const size_t pieces = kMostPoints / 2;
+  const size_t pieces = most / 2;
   for (size_t p = 0; p < pieces; ++p) {
     const size_t from = n * p / pieces, to = n * (p + 1) / pieces;
     size_t low = from, high = from;
@@ -215,11 +215,11 @@ std::string nothing(const std::string& title) {
   return d.end();
 }
 
-void draw(Drawing& d, const ChartLine& line, const Axis& x, const Axis& y) {
+void draw(Drawing& d, const ChartLine& line, size_t most, const Axis& x, const Axis& y) {
   std::string path;
   bool pen_down = false;
   std::string points;
-  for (const auto& [px, py] : thinned(line)) {
+  for (const auto& [px, py] : thinned(line, most)) {
     if (!std::isfinite(px) || !std::isfinite(py) || (y.log && py <= 0)) {
       pen_down = false;
       continue;
@@ -296,7 +296,8 @@ std::string svg(const LineChart& chart) {
   }
   for (const bool faint : {true, false})
     for (const ChartLine& line : chart.lines)
-      if (line.faint == faint) draw(d, line, x, y);
+      if (line.faint == faint)
+        draw(d, line, std::clamp(kMostOfAllLines / chart.lines.size(), kMostPoints / 10, kMostPoints), x, y);
   for (const ChartMark& mark : chart.marks) {
     if (mark.x < x.low || mark.x > x.high) continue;
     d.add("<path class=\"mark\" d=\"M{0:.1f} {1:.1f}v9\"><title>{2}</title></path>", d.x(x, mark.x),

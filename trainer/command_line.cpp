@@ -184,7 +184,7 @@ class CommandLine {
     if (o.rules.only_words) option->check(CLI::IsMember(o.rules.words));
     if (o.rules.range) option->check(CLI::Range(o.rules.range->first, o.rules.range->second));
     if (o.rules.check) option->check(o.rules.check);
-    if (!o.rules.excludes.empty()) option->excludes(app->get_option(o.rules.excludes));
+    for (const std::string& other : o.rules.excludes) option->excludes(app->get_option(other));
     const bool number = !std::holds_alternative<std::string*>(o.place) &&
                         !std::holds_alternative<std::vector<std::string>*>(o.place) &&
                         !std::holds_alternative<std::optional<std::string>*>(o.place);

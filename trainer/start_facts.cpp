@@ -108,6 +108,7 @@ void print_start(Console& console, const Run& run) {
         "model.scoring_func and topk_method are another model type's: transformers does not look at them and takes "
         "what this run leaves for another model");
   }
+  for (const std::string& warning : run.initial_warnings) console.warn(warning);
   console.fact("data", data_line(run));
   console.fact("batch", batch_line(run));
   console.fact("numbers", c.canonical() ? fmt::format("fp32; canonical: the same bits for {}, {}",

@@ -19,9 +19,8 @@ constexpr int kMostFailedSaves = 3;   // in a row, then the run stops
 
 }  // namespace
 
-// Every number and every answer that all ranks need, in one message. `save_beside`: device-seconds of a save that goes
-// on beside the next step.
-Training::Border Training::border(bool last, double save_beside) {
+// Every number and every answer that all ranks need, in one message.
+Training::Border Training::border(bool last, bool save_beside) {
   std::array<int64_t, kCostKinds + 4> sums{};
   const double at = run_.clock.now();
   const CostSeconds mine = run_.clock.seconds();
@@ -31,7 +30,9 @@ Training::Border Training::border(bool last, double save_beside) {
   stop = stop_asked() ? 1 : 0;
   if (record_) {
     if (!record_->owned()) dislodged = 1;
-    const double spent = spent_now(), next = cost_of_next_step(progress_.step, tokens()) + save_beside;
+    budget_.save_goes_on(saver_->busy_so_far() * run_.comm.size());
+    const double spent = spent_now(),
+                 next = cost_of_next_step(progress_.step, tokens()) + (save_beside ? budget_.save() : 0);
     if (!last && !budget_.fits(spent, next)) over = 1;
     if (!last && !budget_.fits(spent, next + budget_.evaluation())) no_evaluation = 1;
   }
@@ -74,7 +75,7 @@ Training::Ending Training::loop() {
     const double seconds = run_.clock.now() - begin;
     budget_.step_took(seconds * run_.comm.size(), size);
     // A save that goes on, or begins now, must come to its end before the last one can begin.
-    now = border(progress_.step >= run_.steps, saver_->busy() || save_due() ? budget_.save() : 0);
+    now = border(progress_.step >= run_.steps, saver_->busy() || save_due());
     finish_report(report, size, seconds, now);
     if (record_) {
       record_->write(report);
@@ -107,14 +108,18 @@ void Training::evaluate_between_steps(Border& now) {
   } else if (evaluate_now()) {
     now = booked_border("evaluation");
   } else {
-    now = border(false, saver_->busy() ? budget_.save() : 0);
+    now = border(false, saver_->busy());
   }
 }
 
 // Behind what belongs to the step that is done, and stays with it when a restart throws away what follows.
 Training::Border Training::booked_border(const char* kind) {
-  const Border now = border(progress_.step >= run_.steps, saver_->busy() ? budget_.save() : 0);
-  if (record_) record_->ledger().book(kind, progress_.step, tokens(), now.spent, {}, now.at);
+  const Border now = border(progress_.step >= run_.steps, saver_->busy());
+  if (record_) {
+    std::optional<double> predicted;
+    if (std::string_view(kind) == "checkpoint") predicted = budget_.save();  // for whoever goes on after a kill
+    record_->ledger().book(kind, progress_.step, tokens(), now.spent, predicted, now.at);
+  }
   return now;
 }
 
@@ -210,8 +215,9 @@ bool Training::save_due() const {
 
 bool Training::save_if_due() {
   const Charged charged(run_.clock, CostKind::checkpoint);
-  if (const std::optional<SaveResult> over = saver_->poll()) tell(*over);
-  if (!save_due()) return false;
+  const std::optional<SaveResult> over = saver_->poll();
+  if (over) tell(*over);
+  if (!save_due()) return over.has_value();
   if (saver_->busy()) {
     if (console_ != nullptr)
       warn(fmt::format("no checkpoint of step {}: the one before it is still being written", grouped(progress_.step)));
@@ -230,7 +236,9 @@ bool Training::save_if_due() {
 }
 
 void Training::tell(const SaveResult& result) {
-  budget_.save_took(result.busy_seconds * run_.comm.size());
+  const double seconds = result.busy_seconds * run_.comm.size();
+  // One that failed says only that a whole one may be as dear.
+  if (!result.error || seconds > budget_.expected_save()) budget_.save_took(seconds);
   if (result.error) {
     ++failed_saves_;
     const bool stop = run_.config.checkpoint.on_error == OnSaveError::stop || failed_saves_ >= kMostFailedSaves;

@@ -74,7 +74,8 @@ class Training {
     CostSeconds spent;     // by all ranks in this attempt
     double at = 0;         // until then, on rank 0's clock
   };
-  Border border(bool last, double save_beside = 0);
+  // `save_beside`: a save goes on beside the next step.
+  Border border(bool last, bool save_beside = false);
   Border booked_border(const char* kind);  // and its line in the ledger, of that kind
   Ending loop();
   // `tokens` and `seconds` of the step.
@@ -87,7 +88,7 @@ class Training {
   void evaluate_between_steps(Border& now);
   bool leaves_out_evaluation();
   bool evaluate_now();  // false: it was given up, for a wish to stop or for the budget
-  bool save_if_due();   // whether one began
+  bool save_if_due();   // whether one ended or began
   void tell(const SaveResult& result);
   void save_last();
   void write_model();

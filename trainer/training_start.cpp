@@ -223,7 +223,7 @@ bool Training::resume_from_newest() {
   });
   if (step < 0)
     throw AgreedError(Exit::bad_data,
-                      fmt::format("{}: no whole checkpoint is left of {}; nothing was changed: bring a whole one back, "
+                      fmt::format("{}: no whole checkpoint is left of {}; none was touched: bring a whole one back, "
                                   "or move this directory away to start again from step 1",
                                   store_.directory(), damaged.size()));
   go_on_from(store_.path(step), changes);
@@ -286,7 +286,7 @@ void Training::choose_beginning(std::vector<FieldDifference>& branch_changes) {
     agreed_by(run_.comm, console_ != nullptr, [&] {
       record_->begin_at(0);
       if (attempt_ > 1) warn(fmt::format("attempt {}: no complete checkpoint is there; from step 1 again", attempt_));
-      for (const std::string& warning : run_.initial_warnings) warn(warning);
+      for (const std::string& warning : run_.initial_warnings) record_->event(0, 0, warning);  // printed at the start
     });
   }
   start_ledger();

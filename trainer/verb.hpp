@@ -29,7 +29,7 @@ struct VerbOption {
     bool only_words = false;                                          // others are refused
     std::optional<std::pair<int64_t, int64_t>> range = std::nullopt;  // from, to: others are refused
     std::function<std::string(const std::string& value)> check = {};  // "", or what is wrong with the value
-    std::string excludes = {};                                        // an option before it that it does not go with
+    std::vector<std::string> excludes = {};                           // options before it that it does not go with
     std::optional<ValueKind> kind = std::nullopt;  // for completion; nothing: a path for a word, none for a number
   };
 

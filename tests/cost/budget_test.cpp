@@ -96,6 +96,7 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   save.kind = "end";
   save.ranks = 2;
   save.device_seconds[CostKind::checkpoint] = 3;
+  save.predicted_seconds = 3;
   Budget budget(1000.0, {.step = 10, .save = 1, .evaluation = 0});
   budget.learn({save}, 2, 0);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(budget.step(), 12.5);
@@ -117,6 +118,36 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   second.learn({save}, 2, 0);
   EXPECT_EQ(second.expected_save(), 3);
   EXPECT_EQ(second.save(), first.save());
+}
+
+// An attempt that was killed, or failed, has no last line that says what a save may take; those of its checkpoints do.
+TEST(Budget, WhatASaveTookIsKnownAfterAKill) {
+  LedgerLine checkpoint{}, failed{};
+  checkpoint.kind = "checkpoint";
+  checkpoint.ranks = failed.ranks = 2;
+  checkpoint.device_seconds[CostKind::checkpoint] = 0.01;  // that steps waited
+  checkpoint.predicted_seconds = 5;
+  failed.kind = "end";
+  failed.device_seconds[CostKind::checkpoint] = 0.02;  // of a save that came to nothing
+  Budget budget(1000.0, {.step = 10, .save = 1, .evaluation = 0});
+  budget.learn({checkpoint, failed}, 2, 0);
+  EXPECT_EQ(budget.save(), 5);
+  Budget more(1000.0, {.step = 10, .save = 1, .evaluation = 0});
+  more.learn({checkpoint, failed}, 4, 0);
+  EXPECT_EQ(more.save(), 10);
+}
+
+TEST(Budget, ASaveThatGoesOnIsAtLeastAsDearAsItWasUntilNow) {
+  Budget budget(100.0, {.step = 1, .save = 1, .evaluation = 0});
+  EXPECT_EQ(budget.save(), 1.25);
+  budget.save_goes_on(8);
+  EXPECT_EQ(budget.save(), 10);
+  EXPECT_EQ(budget.expected_save(), 8);
+  EXPECT_FALSE(budget.fits(91, 0));
+  budget.save_took(9);
+  EXPECT_EQ(budget.save(), 11.25);
+  budget.save_goes_on(0);
+  EXPECT_EQ(budget.save(), 11.25);
 }
 
 TEST(Budget, WhatIsLeftOfMoneyCountsAtThePresentPrice) {

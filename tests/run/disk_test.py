@@ -120,7 +120,7 @@ class Full(DiskTest):
                     directory, words = self.begun_on(disk, [f"checkpoint.on_error={on_error}"])
                     filler = self.fill(disk, 2 * MB)
                     done = self.command(*words, ranks=ranks)
-                    why = r"checkpoints: a checkpoint needs \d+\.\d MB, the disk has \d\.\d MB left"
+                    why = r"checkpoints: a checkpoint needs \d+\.\d+ MB, the disk has \d\.\d+ MB left"
                     if on_error == "continue":
                         self.assertRegex(done.err, rf"(?m)^! no checkpoint of step 16: \S+{why}; training goes on$")
                         self.check_gave_up(done, rf"^tael: no checkpoint of step 24: \S+{why}")

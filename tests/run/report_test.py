@@ -222,6 +222,8 @@ class ReportTest(ProgramTest):
                                  f"tael: --out: {mine} is there and was not made by tael report; give another name")
             self.assertIn("cannot", refused(74, *runs, "--out", "no/such/place.html"))
         self.assertEqual(mine.read_text(), "<!DOCTYPE html>my own")
+        for flag in ("--json", "--markdown"):
+            self.assertIn(f"{flag} excludes --out", refused(2, self.first.path, flag, "--out", "some.html"))
         self.assertIn("--json excludes --markdown", refused(2, self.first.path, "--json", "--markdown"))
 
     def copy_of_first(self, name):

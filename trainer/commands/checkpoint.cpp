@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/json.hpp"
+#include "base/number_text.hpp"
 #include "base/print.hpp"
 #include "checkpoint/compare.hpp"
 #include "checkpoint/hf_copy.hpp"
@@ -20,12 +21,6 @@
 namespace tael {
 
 namespace {
-
-// "8.123 MB": always three digits behind the point, as sizes are compared by eye.
-std::string size_text(uint64_t bytes) {
-  const bool large = bytes >= 1'000'000'000;
-  return fmt::format("{:.3f} {}", static_cast<double>(bytes) * (large ? 1e-9 : 1e-6), large ? "GB" : "MB");
-}
 
 struct KindTotals {
   int64_t tensors = 0, numbers = 0;
@@ -129,7 +124,7 @@ Compared open_compared(const std::string& path) {
   Compared c;
   const bool run_of_checkpoints = !CheckpointStore(path + "/checkpoints").steps().empty();
   if (Checkpoint::is_at(path) || run_of_checkpoints) {
-    c.checkpoint = std::make_unique<Checkpoint>(Checkpoint::open(find_checkpoint(path)));
+    c.checkpoint = std::make_unique<Checkpoint>(open_checkpoint(path));
     c.checkpoint->verify_beside_tensors();  // which are checked as they are read
   } else {
     ModelSource source = open_model(path);
@@ -183,7 +178,7 @@ int run_checkpoint_import_hf(const ImportHfOptions& options, std::FILE* out) {
 }
 
 int run_checkpoint_inspect(const InspectOptions& options, std::FILE* out) {
-  const Checkpoint checkpoint = Checkpoint::open(find_checkpoint(options.checkpoint));
+  const Checkpoint checkpoint = open_checkpoint(options.checkpoint);
   print_to(out, "{}", options.json ? inspect_json(checkpoint) : inspect_text(checkpoint, options.tensors));
   return static_cast<int>(Exit::done);
 }

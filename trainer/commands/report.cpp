@@ -120,11 +120,11 @@ Verb report_verb() {
       .does = "what a run cost, where it went and what it gave; several are compared",
       .options = {{"runs", &o->runs, "run directories", {.required = true}},
                   {"--json", &o->json, "print the numbers as one JSON object, write no page"},
-                  {"--markdown", &o->markdown, "print the tables as Markdown, write no page", {.excludes = "--json"}},
+                  {"--markdown", &o->markdown, "print the tables as Markdown, write no page", {.excludes = {"--json"}}},
                   {"--out",
                    &o->out,
                    "the page to write (default: RUN/report.html; for several runs comparison.html)",
-                   {.excludes = "--json"}},
+                   {.excludes = {"--json", "--markdown"}}},
                   {"--dry-run", &o->dry_run, "read and check everything, write nothing"}},
       .work = work,
       .examples =

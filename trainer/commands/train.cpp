@@ -101,7 +101,10 @@ int run_train(const TrainOptions& options, Comm& comm) {
   agreed_by(comm, comm.rank() == 0, [&] { require_resumable(beginning.checkpoint, run); });
   beginning.checkpoint.reset();  // the list of its tensors makes room for that one
   if (options.dry_run) {
-    if (console) console->fact("dry run", "everything checked but the budget; nothing was written");
+    if (console)
+      console->fact(
+          "dry run",
+          "everything checked but the budget and the bytes of checkpoints to go on from; nothing was written");
     return 0;
   }
   TrainingSetup training{.command = options.command,
