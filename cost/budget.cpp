@@ -49,22 +49,16 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
     if (line.attempt != attempt) same_work = !line.conditions || line.conditions->flops_per_token == flops_per_token;
     attempt = line.attempt;
     tokens = line.tokens;
-    const double save = line.device_seconds[CostKind::checkpoint];
-    if (line.predicted_seconds && (line.kind == "end" || line.kind == "checkpoint")) {
-      // Those beside steps are no part of the ledger; what they said is in the prediction. For the last of an attempt
-      // all waited.
-      const double waited = line.kind == "end" ? save : 0;
-      const double known = std::max(waited, *line.predicted_seconds / (1 + kDoubt));
-      if (line.ranks == ranks) {
-        if (waited > 0) saves_.add(waited, 1);
-        estimates_.save = known;  // nothing is tried of a save: what is known is better than any estimate
-      } else {
-        const double more = static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks));
-        estimates_.save = std::max(estimates_.save, known * std::max(1.0, more));
-      }
+    if (line.save_seconds && line.ranks == ranks) {
+      saves_.add(*line.save_seconds, 1);
+      estimates_.save = saves_.dearest(0, 1);  // nothing is tried of a save: what is known is better than any estimate
+    } else if (line.save_seconds) {
+      const double more = static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks));
+      estimates_.save = std::max(estimates_.save, *line.save_seconds * std::max(1.0, more));
     }
     if (line.ranks != ranks || !same_work) continue;
-    if (line.kind == "step" && size > 0) steps_.add(line.sum() - save, static_cast<double>(size));
+    if (line.kind == "step" && size > 0)
+      steps_.add(line.sum() - line.device_seconds[CostKind::checkpoint], static_cast<double>(size));
     if (line.kind == "evaluation") evaluations_.add(line.device_seconds[CostKind::evaluation], 1);
   }
 }

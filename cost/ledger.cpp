@@ -30,6 +30,7 @@ LedgerLine read_line(const Json& json) {
   }
   line.unaccounted_seconds = json.at("unaccounted_s").as_double();
   if (const Json* predicted = json.find("predicted_s")) line.predicted_seconds = predicted->as_double();
+  if (const Json* save = json.find("save_s")) line.save_seconds = save->as_double();
   if (const Json* flops = json.find("flops_per_token")) {
     AttemptConditions& c = line.conditions.emplace();
     c.flops_per_token = flops->as_double();
@@ -146,6 +147,7 @@ LedgerLine Ledger::line(const std::string& kind, int64_t step, double now) const
           .device_seconds = {},
           .unaccounted_seconds = 0,
           .predicted_seconds = std::nullopt,
+          .save_seconds = std::nullopt,
           .conditions = std::nullopt};
 }
 
@@ -159,6 +161,7 @@ void Ledger::append(LedgerLine line) {
     if (line.device_seconds.of[k] != 0) json.field(name_of(static_cast<CostKind>(k)), line.device_seconds.of[k]);
   json.end_object().field("unaccounted_s", line.unaccounted_seconds);
   if (line.predicted_seconds) json.field("predicted_s", *line.predicted_seconds);
+  if (line.save_seconds) json.field("save_s", *line.save_seconds);
   if (line.conditions) {
     if (const std::optional<Money>& price = line.conditions->price_per_device_hour)
       json.key("price_per_device_hour").begin_object().field(price->currency, price->amount).end_object();
@@ -170,7 +173,7 @@ void Ledger::append(LedgerLine line) {
 }
 
 void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
-                  std::optional<double> predicted, std::optional<double> at) {
+                  std::optional<double> predicted, std::optional<double> at, std::optional<double> save) {
   const std::lock_guard lock(mutex_);
   const double now = at.value_or(clock_.now());
   LedgerLine booked = line(kind, step, now);
@@ -179,6 +182,7 @@ void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const C
   booked.device_seconds = spent - booked_;
   booked.unaccounted_seconds = unaccounted - unaccounted_;
   booked.predicted_seconds = predicted;
+  booked.save_seconds = save;
   append(std::move(booked));
   booked_ = spent;
   unaccounted_ = unaccounted;

@@ -2,8 +2,9 @@
 // are what the run has cost.
 //
 // A line: {"t", "attempt", "step", "tokens", "kind", "ranks", "wall_s", "device_s": {KIND: seconds, ...},
-// "unaccounted_s", "predicted_s"}. `wall_s` is the attempt's wall time so far; device_s is what was spent since the
-// attempt's line before, over all ranks, and may take back from a kind what an earlier line gave it too early.
+// "unaccounted_s", "predicted_s", "save_s"}. `wall_s` is the attempt's wall time so far; device_s is what was spent
+// since the attempt's line before, over all ranks, and may take back from a kind what an earlier line gave it too
+// early.
 // `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start, step, evaluation and
 // checkpoint (behind the step that they belong to, with its number), beat (a sign of life inside something long, booked
 // to what goes on: the beginning of the attempt's next line), restart (moves the work that a restart throws away from
@@ -40,9 +41,8 @@ struct LedgerLine {
   double wall_seconds = 0;
   CostSeconds device_seconds;
   double unaccounted_seconds = 0;
-  // Device-seconds of a step, before it ran; in lines of checkpoints, and in the last of an attempt that did not fail,
-  // what a save may take by all that was known then.
-  std::optional<double> predicted_seconds;
+  std::optional<double> predicted_seconds;  // device-seconds of a step, before it ran
+  std::optional<double> save_seconds;       // device-seconds that the save took that came to its end before this line
   std::optional<AttemptConditions> conditions;  // in the first line of an attempt
 
   double sum() const { return device_seconds.sum() + unaccounted_seconds; }
@@ -81,7 +81,8 @@ class Ledger {
   const std::vector<LedgerLine>& earlier() const { return earlier_; }  // their lines, until restart_at
   // Books all that was spent since the last line. `spent`: by all ranks in this attempt until `at`, by default now.
   void book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
-            std::optional<double> predicted = std::nullopt, std::optional<double> at = std::nullopt);
+            std::optional<double> predicted = std::nullopt, std::optional<double> at = std::nullopt,
+            std::optional<double> save = std::nullopt);
   // Before anything is booked: the attempt goes on after `step`. Moves what earlier attempts did beyond it to `lost`,
   // and returns how much that is, in device-seconds.
   double restart_at(int64_t step, int64_t tokens);

@@ -10,7 +10,7 @@ namespace {
 std::string cell(std::string_view text) {
   std::string out;
   for (const char c : text) {
-    if (c == '|') out += '\\';
+    if (c == '|' || c == '<' || c == '`') out += '\\';
     out += c == '\n' ? ' ' : c;
   }
   return out;

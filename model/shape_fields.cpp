@@ -338,10 +338,15 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
     return reading.given(path.empty() ? std::string(name) : fmt::format("{}.{}", path, name));
   };
   ModelShape& s = fields.shape;
-  // transformers writes its class's 3 whatever the number of layers, and means all of them.
-  constexpr int64_t kDenseOfTheClass = 3;
-  if (s.first_k_dense_replace == kDenseOfTheClass)
-    s.first_k_dense_replace = std::min(kDenseOfTheClass, s.num_hidden_layers);
+  // transformers writes its class's 3 dense layers and 1 MTP module whatever the model, and means all layers and none.
+  constexpr int64_t kDenseOfTheClass = 3, kMtpOfTheClass = 1;
+  if (s.first_k_dense_replace == kDenseOfTheClass && s.num_hidden_layers <= kDenseOfTheClass) {
+    s.first_k_dense_replace = s.num_hidden_layers;
+    if (s.model_type == ModelType::deepseek_v3 && s.num_nextn_predict_layers == kMtpOfTheClass) {
+      s.num_nextn_predict_layers = 0;
+      fields.mtp_left_out = true;
+    }
+  }
   // The defaults of the two released configuration classes.
   if (s.model_type == ModelType::deepseek_v2) {
     if (!given("scoring_func")) s.scoring_func = ScoringFunc::softmax;

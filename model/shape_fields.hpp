@@ -34,7 +34,8 @@ struct ModelFields {
   std::string preset;                          // a file of configs/models, already read by whoever loads the tree
   std::optional<int64_t> num_key_value_heads;  // as given: MLA has as many as attention heads
   RopeSaid rope;
-  bool fp8_weights = false;  // quantization_config: the released weights are stored in FP8
+  bool mtp_left_out = false;  // the class's 1, of a model that has no MoE layer
+  bool fp8_weights = false;   // quantization_config: the released weights are stored in FP8
 };
 
 void describe(ModelFields& fields, FieldVisitor& visitor);

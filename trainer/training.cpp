@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "checkpoint/hf_export.hpp"
 #include "cost/flops.hpp"
@@ -115,11 +116,9 @@ void Training::evaluate_between_steps(Border& now) {
 // Behind what belongs to the step that is done, and stays with it when a restart throws away what follows.
 Training::Border Training::booked_border(const char* kind) {
   const Border now = border(progress_.step >= run_.steps, saver_->busy());
-  if (record_) {
-    std::optional<double> predicted;
-    if (std::string_view(kind) == "checkpoint") predicted = budget_.save();  // for whoever goes on after a kill
-    record_->ledger().book(kind, progress_.step, tokens(), now.spent, predicted, now.at);
-  }
+  if (record_)
+    record_->ledger().book(kind, progress_.step, tokens(), now.spent, {}, now.at,
+                           std::exchange(unbooked_save_, std::nullopt));
   return now;
 }
 
@@ -248,6 +247,7 @@ void Training::tell(const SaveResult& result) {
     return;
   }
   failed_saves_ = 0;
+  unbooked_save_ = seconds;
   saved_step_ = result.step;
   if (!record_) return;
   const CheckpointReport report{.step = result.step,
@@ -263,7 +263,10 @@ void Training::tell(const SaveResult& result) {
 // The checkpoint with which an attempt ends; without it the attempt has failed.
 void Training::save_last() {
   const Charged charged(run_.clock, CostKind::checkpoint);
-  if (const std::optional<SaveResult> over = saver_->finish()) tell(*over);
+  if (const std::optional<SaveResult> over = saver_->finish()) {
+    tell(*over);
+    booked_border("checkpoint");
+  }
   if (saved_step_ == progress_.step) return;
   CostSeconds ledger;
   if (record_) ledger = record_->ledger().totals().device_seconds;
@@ -320,7 +323,8 @@ Exit Training::end(Ending ending) {
   run_.comm.barrier();  // who waits here for the others books it
   const Border last = border(true);
   if (record_) {
-    record_->ledger().book("end", progress_.step, tokens(), last.spent, budget_.save(), last.at);
+    record_->ledger().book("end", progress_.step, tokens(), last.spent, {}, last.at,
+                           std::exchange(unbooked_save_, std::nullopt));
     record_->end(progress_.step, tokens(), state);
     report_status(state, spent_now());
     record_->directory().remove_stop();  // however it ended: it has

@@ -129,9 +129,10 @@ class Training {
   bool evaluation_owed_ = false;         // of the step that it begins after
   bool evaluation_hopeless_ = false;     // that one was given up so often that it is left out
   bool peak_doubted_ = false;
-  int64_t saved_step_ = -1;  // of the newest checkpoint
-  int failed_saves_ = 0;     // in a row
-  double status_at_ = 0;     // when status.json was last written
+  int64_t saved_step_ = -1;              // of the newest checkpoint
+  int failed_saves_ = 0;                 // in a row
+  std::optional<double> unbooked_save_;  // device-seconds that the last one took, until the ledger has them
+  double status_at_ = 0;                 // when status.json was last written
 };
 
 }  // namespace tael

@@ -53,6 +53,7 @@ TEST(Budget, LearnsTheSizesOfSteps) {
                  .device_seconds = {},
                  .unaccounted_seconds = 0,
                  .predicted_seconds = {},
+                 .save_seconds = {},
                  .conditions = {}};
     l.device_seconds[CostKind::compute] = seconds;
     if (l.kind == "start") l.conditions = then;
@@ -95,8 +96,8 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   LedgerLine save{};
   save.kind = "end";
   save.ranks = 2;
-  save.device_seconds[CostKind::checkpoint] = 3;
-  save.predicted_seconds = 3;
+  save.device_seconds[CostKind::checkpoint] = 6;  // that all waited: for one that went on, too
+  save.save_seconds = 3;
   Budget budget(1000.0, {.step = 10, .save = 1, .evaluation = 0});
   budget.learn({save}, 2, 0);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(budget.step(), 12.5);
@@ -113,20 +114,22 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   Budget first(1000.0, {.step = 10, .save = 1, .evaluation = 0});
   first.save_took(9);
   first.save_took(3);
-  save.predicted_seconds = first.save();
+  LedgerLine dear = save;
+  dear.kind = "checkpoint";
+  dear.save_seconds = 9;
   Budget second(1000.0, {.step = 10, .save = 1, .evaluation = 0});
-  second.learn({save}, 2, 0);
-  EXPECT_EQ(second.expected_save(), 3);
+  second.learn({dear, save}, 2, 0);
+  EXPECT_EQ(second.expected_save(), 9);
   EXPECT_EQ(second.save(), first.save());
 }
 
-// An attempt that was killed, or failed, has no last line that says what a save may take; those of its checkpoints do.
+// An attempt that was killed, or failed, has no last save; lines of its checkpoints say what one takes.
 TEST(Budget, WhatASaveTookIsKnownAfterAKill) {
   LedgerLine checkpoint{}, failed{};
   checkpoint.kind = "checkpoint";
   checkpoint.ranks = failed.ranks = 2;
   checkpoint.device_seconds[CostKind::checkpoint] = 0.01;  // that steps waited
-  checkpoint.predicted_seconds = 5;
+  checkpoint.save_seconds = 4;
   failed.kind = "end";
   failed.device_seconds[CostKind::checkpoint] = 0.02;  // of a save that came to nothing
   Budget budget(1000.0, {.step = 10, .save = 1, .evaluation = 0});

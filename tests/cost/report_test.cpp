@@ -217,7 +217,7 @@ TEST(Report, SaysTheSameInEveryForm) {
   EXPECT_NE(page.find("resumed from &lt;a&gt; | b"), std::string::npos);
   EXPECT_NE(page.find("schema: 1 # &lt;&amp;&gt;"), std::string::npos);
   EXPECT_NE(page.find("@media print"), std::string::npos);
-  EXPECT_NE(markdown.find("resumed from <a> \\| b"), std::string::npos);
+  EXPECT_NE(markdown.find("resumed from \\<a> \\| b"), std::string::npos);
   for (const char* outside : {"<script", "http:", "https:", "src=", "@import", "url("})
     EXPECT_EQ(page.find(outside), std::string::npos) << outside;
 }

@@ -327,8 +327,8 @@ class Resume(ProgramTest):
             done = self.command(*words, ranks=ranks)
             self.assertEqual(done.code, 65, str(done))
             self.assertEqual(len(done.messages()), 1, str(done))
-            self.assertRegex(done.messages()[0], rf"checkpoints: no whole checkpoint is left of {len(steps)}; nothing was "
-                             "changed: bring a whole one back, or move this directory away")
+            self.assertRegex(done.messages()[0], rf"checkpoints: no whole checkpoint is left of {len(steps)}; none was "
+                             "touched: bring a whole one back, or move this directory away")
             for step in steps:
                 self.assertRegex(done.err, rf"(?m)^! \S+step-{step:08}/")
             self.assertEqual(content(), before)

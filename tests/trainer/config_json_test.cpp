@@ -239,8 +239,12 @@ TEST(ConfigJson, VersionThreeHasItsClassesDefaults) {
   EXPECT_EQ(shape.first_k_dense_replace, 2);  // 3, of 2 layers
   EXPECT_TRUE(shape.norm_topk_prob);
   // As transformers writes it out; another number is somebody's mistake.
-  const std::string written = "model: {preset: deepseek_v3_tiny, num_hidden_layers: 2, num_nextn_predict_layers: 0, ";
-  EXPECT_EQ(load(written + "first_k_dense_replace: 3}").config.model.shape.first_k_dense_replace, 2);
+  const std::string written = "model: {preset: deepseek_v3_tiny, num_hidden_layers: 2, num_nextn_predict_layers: 1, ";
+  const ModelFields pasted = load(written + "first_k_dense_replace: 3}").config.model;
+  EXPECT_EQ(pasted.shape.first_k_dense_replace, 2);
+  EXPECT_EQ(pasted.shape.num_nextn_predict_layers, 0);
+  EXPECT_TRUE(pasted.mtp_left_out);
+  EXPECT_FALSE(loaded.config.model.mtp_left_out);
   EXPECT_EQ(refusal_of([&] { load(written + "first_k_dense_replace: 4}"); }),
             "78: t.yaml:1:109: model.first_k_dense_replace: 4 dense layers of num_hidden_layers 2");
 }

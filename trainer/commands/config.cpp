@@ -197,6 +197,8 @@ std::vector<std::string> config_notes(const LoadedConfig& loaded) {
   if (!loaded.reading.ignored.empty()) {
     notes.push_back(fmt::format("accepted without effect: {}", fmt::join(loaded.reading.ignored, ", ")));
   }
+  if (loaded.config.model.mtp_left_out)
+    notes.push_back("model.num_nextn_predict_layers is taken as 0: no layer is MoE, and 1 is what transformers writes");
   if (loaded.config.model.fp8_weights) {
     notes.push_back("accepted without effect: model.quantization_config (weights are trained and stored in float32)");
   }

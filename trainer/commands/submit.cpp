@@ -170,6 +170,7 @@ std::string money_line(const Config& config, double device_hours) {
 
 void say(Console& console, const Run& run, const SlurmScript& script, const NodeMemory& memory, const Prediction& p,
          bool limit_given) {
+  for (const std::string& warning : run.initial_warnings) console.warn(warning);
   const double limit = static_cast<double>(script.minutes) * 60;
   const Nodes nodes{script.nodes, script.ranks_per_node};
   console.fact("run", fmt::format("{}, {}{}", run.config.run.dir, count_of(run.steps, "step"),
