@@ -62,7 +62,8 @@ Origin Reading::origin(std::string_view path) const {
   return it == origins.end() ? Origin{} : it->second;
 }
 
-Origin Reading::origin_of_clash(const std::vector<std::string>& paths) const {
+void Reading::refuse_clash(const std::vector<std::string>& paths, const std::string& source,
+                           const std::string& message) const {
   Origin latest;
   std::ptrdiff_t latest_layer = -1;
   for (const std::string& path : paths) {
@@ -72,7 +73,9 @@ Origin Reading::origin_of_clash(const std::vector<std::string>& paths) const {
     latest = found;
     latest_layer = layer;
   }
-  return latest;
+  const std::string& key = paths.front();
+  if (!latest.source) fail(Exit::bad_config, "{}: {}: {}", source, key, message);
+  fail_at(latest, "{}: {}", in_words(key), message);
 }
 
 std::string Reading::in_words(std::string_view path) const {

@@ -133,8 +133,10 @@ struct Reading {
   std::vector<std::shared_ptr<const std::string>> layers;   // sources of keys, a later one's in place of earlier ones'
   bool given(std::string_view path) const { return origins.find(path) != origins.end(); }
   Origin origin(std::string_view path) const;
-  // Where a clash of these keys came about: the first of them that the latest layer gave which gave any.
-  Origin origin_of_clash(const std::vector<std::string>& paths) const;
+  // Error(bad_config) about the first of these keys, which do not go together; its place is that of the first of them
+  // in the latest layer that gave any. Where none was given `source` stands in front.
+  [[noreturn]] void refuse_clash(const std::vector<std::string>& paths, const std::string& source,
+                                 const std::string& message) const;
   // The path, and what it was written as where that is another name.
   std::string in_words(std::string_view path) const;
 };

@@ -43,8 +43,10 @@ void use_directory(ModelSource& source, const std::string& path) {
   source.files = std::make_unique<HfDirectory>(HfDirectory::open(path));
 }
 
-// Whether the source is there; not, where the run went on meanwhile and removed a checkpoint that was being read.
-bool try_to_open_run(ModelSource& source, const std::string& run) {
+// Nothing: the run went on meanwhile and removed a checkpoint that was being read.
+std::optional<ModelSource> try_to_open_run(const std::string& run) {
+  ModelSource source;
+  source.run = run;
   const CheckpointStore store = store_of(run);
   const std::vector<int64_t> steps = store.published();
   const std::string final_weights = run + "/model";
@@ -53,40 +55,36 @@ bool try_to_open_run(ModelSource& source, const std::string& run) {
   if (has_final && ended && (steps.empty() || *ended >= steps.back())) {
     use_directory(source, final_weights);
     source.step = ended;
-    return true;
+    return source;
   }
   std::optional<Error> damage;
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     try {
       Checkpoint checkpoint = Checkpoint::open(store.path(*step));
       use_checkpoint(source, std::move(checkpoint));
-      return true;
+      return source;
     } catch (const Error& error) {
       if (error.code() != Exit::bad_data) throw;
-      if (!path_exists(store.path(*step))) return false;
+      if (!path_exists(store.path(*step))) return std::nullopt;
       source.warnings.push_back(fmt::format("{}; passed over", error.what()));
       if (!damage) damage = error;
     }
   }
   if (has_final) {
     use_directory(source, final_weights);
-    return true;
+    return source;
   }
   if (damage) throw Error(*damage);
   fail(Exit::bad_data, "{}: a run without weights: neither checkpoints/step-* nor model/config.json is there", run);
 }
 
-constexpr int kTries = 100;  // a checkpoint is read faster than as many are written
-[[noreturn]] void fail_for_haste(const std::string& run) {
+// What `open` finds in a run that goes on; nothing: it removed meanwhile what was being read.
+template <class Open>
+auto open_in_run(const std::string& run, const Open& open) {
+  constexpr int kTries = 100;  // a checkpoint is read faster than as many are written
+  for (int i = 0; i < kTries; ++i)
+    if (auto found = open()) return std::move(*found);
   fail(Exit::bad_data, "{}: its checkpoints go before they are read; a larger checkpoint.keep keeps them", run);
-}
-
-void open_run(ModelSource& source, const std::string& run) {
-  for (int i = 0; i < kTries; ++i) {
-    source.warnings.clear();
-    if (try_to_open_run(source, run)) return;
-  }
-  fail_for_haste(run);
 }
 
 }  // namespace
@@ -132,15 +130,15 @@ std::string find_checkpoint(const std::string& path) {
 }
 
 Checkpoint open_checkpoint(const std::string& path) {
-  for (int i = 0; i < kTries; ++i) {
+  return open_in_run(path, [&]() -> std::optional<Checkpoint> {
     const std::string found = find_checkpoint(path);
     try {
       return Checkpoint::open(found);
     } catch (const Error& error) {
       if (error.code() != Exit::bad_data || path_exists(found)) throw;
+      return std::nullopt;
     }
-  }
-  fail_for_haste(path);
+  });
 }
 
 ModelSource open_model(const std::string& model) {
@@ -152,8 +150,7 @@ ModelSource open_model(const std::string& model) {
   } else if (path_exists(model + "/" + kModelText)) {
     use_directory(source, model);
   } else if (is_run(model)) {
-    source.run = model;
-    open_run(source, model);
+    source = open_in_run(model, [&] { return try_to_open_run(model); });
     // A run's shards told its checkpoints; a run without checkpoints may have been told by its user.
     if (source.tokenizer.empty())
       if (const std::optional<RunState> state = store_of(model).newest_state()) source.tokenizer = state->tokenizer;

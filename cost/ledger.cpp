@@ -173,16 +173,16 @@ void Ledger::append(LedgerLine line) {
 }
 
 void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
-                  std::optional<double> predicted, std::optional<double> at, std::optional<double> save) {
+                  const LineNotes& notes) {
   const std::lock_guard lock(mutex_);
-  const double now = at.value_or(clock_.now());
+  const double now = notes.at.value_or(clock_.now());
   LedgerLine booked = line(kind, step, now);
   booked.tokens = tokens;
   const double unaccounted = attempt_.ranks * booked.wall_seconds - spent.sum();
   booked.device_seconds = spent - booked_;
   booked.unaccounted_seconds = unaccounted - unaccounted_;
-  booked.predicted_seconds = predicted;
-  booked.save_seconds = save;
+  booked.predicted_seconds = notes.predicted;
+  booked.save_seconds = notes.save;
   append(std::move(booked));
   booked_ = spent;
   unaccounted_ = unaccounted;

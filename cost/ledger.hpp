@@ -4,11 +4,10 @@
 // A line: {"t", "attempt", "step", "tokens", "kind", "ranks", "wall_s", "device_s": {KIND: seconds, ...},
 // "unaccounted_s", "predicted_s", "save_s"}. `wall_s` is the attempt's wall time so far; device_s is what was spent
 // since the attempt's line before, over all ranks, and may take back from a kind what an earlier line gave it too
-// early.
-// `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start, step, evaluation and
-// checkpoint (behind the step that they belong to, with its number), beat (a sign of life inside something long, booked
-// to what goes on: the beginning of the attempt's next line), restart (moves the work that a restart throws away from
-// its kinds to `lost`), end. The first line of an attempt also says under which conditions it ran:
+// early. `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start, step, evaluation
+// and checkpoint (behind the step that they belong to, with its number), beat (a sign of life inside something long,
+// booked to what goes on: the beginning of the attempt's next line), restart (moves the work that a restart throws away
+// from its kinds to `lost`), end. The first line of an attempt also says under which conditions it ran:
 // "price_per_device_hour": {CURRENCY: amount} where there is one, and "flops_per_token" of training.
 //
 // Rank 0 alone writes. All failures are Error(io).
@@ -66,6 +65,13 @@ double paid(const std::vector<LedgerLine>& lines, const Money& now);
 // `lost`. Sums to zero.
 CostSeconds lost_by_restart(const std::vector<LedgerLine>& lines, int64_t step);
 
+// What a line says besides where the seconds went.
+struct LineNotes {
+  std::optional<double> at = std::nullopt;         // on the clock's scale, until when; nothing: now
+  std::optional<double> predicted = std::nullopt;  // as in LedgerLine
+  std::optional<double> save = std::nullopt;
+};
+
 class Ledger {
  public:
   struct Attempt {
@@ -79,10 +85,9 @@ class Ledger {
 
   const LedgerTotals& before() const { return before_; }               // of all earlier attempts
   const std::vector<LedgerLine>& earlier() const { return earlier_; }  // their lines, until restart_at
-  // Books all that was spent since the last line. `spent`: by all ranks in this attempt until `at`, by default now.
+  // Books all that was spent since the last line. `spent`: by all ranks in this attempt until notes.at.
   void book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
-            std::optional<double> predicted = std::nullopt, std::optional<double> at = std::nullopt,
-            std::optional<double> save = std::nullopt);
+            const LineNotes& notes = {});
   // Before anything is booked: the attempt goes on after `step`. Moves what earlier attempts did beyond it to `lost`,
   // and returns how much that is, in device-seconds.
   double restart_at(int64_t step, int64_t tokens);

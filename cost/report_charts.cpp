@@ -64,23 +64,15 @@ std::vector<ChartBand> attempt_bands(const Report& r) {
   return bands;
 }
 
-// Its beginning, whole characters of it: a mark names what happened, the table of events says it.
-std::string beginning(const std::string& text) {
-  constexpr size_t kMost = 150;  // bytes as they stand in the page
-  if (escaped(text).size() <= kMost) return text;
-  size_t end = std::min(text.size(), kMost);
-  const auto inside = [&] { return end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80; };
-  while (inside() || escaped(std::string_view(text).substr(0, end)).size() > kMost) --end;
-  return text.substr(0, end) + "…";
-}
-
 std::vector<ChartMark> event_marks(const Report& r) {
-  constexpr size_t kMost = 200;
+  constexpr size_t kMost = 200, kMostOfText = 150;
   std::vector<ChartMark> marks;
   for (const EventPoint& event : r.history.events) {
     if (marks.size() == kMost) break;
-    marks.push_back(
-        {static_cast<double>(event.tokens), beginning(fmt::format("step {}: {}", grouped(event.step), event.text))});
+    // A mark names what happened, the table of events says it.
+    const std::string text = fmt::format("step {}: {}", grouped(event.step), event.text);
+    const std::string_view shown = beginning_of(text, kMostOfText);
+    marks.push_back({static_cast<double>(event.tokens), std::string(shown) + (shown.size() < text.size() ? "…" : "")});
   }
   return marks;
 }

@@ -46,15 +46,9 @@ std::string beginning(const std::string& title) {
 // all of it is.
 constexpr size_t kMostOfACell = 1'000, kMostOfTheConfiguration = 400'000;
 std::string shortened(std::string_view text, size_t most, std::string_view whole) {
-  std::string html;
-  for (size_t at = 0, end = 0; at < text.size(); at = end) {
-    end = at + 1;
-    while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) ++end;  // a whole character
-    const std::string one = escaped(text.substr(at, end - at));
-    if (html.size() + one.size() > most) return fmt::format("{}… ({} more bytes: {})", html, text.size() - at, whole);
-    html += one;
-  }
-  return html;
+  const std::string_view shown = beginning_of(text, most);
+  const size_t left = text.size() - shown.size();
+  return escaped(shown) + (left > 0 ? fmt::format("… ({} more bytes: {})", left, whole) : "");
 }
 
 std::string cells(const std::vector<std::string>& texts, std::string_view tag) {

@@ -254,6 +254,21 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
+std::string_view beginning_of(std::string_view text, size_t most_escaped) {
+  const auto continues = [&](size_t at) {  // a character that begins before
+    return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80;
+  };
+  size_t escaped_bytes = 0, begin = 0;
+  while (begin < text.size()) {
+    size_t end = begin + 1;
+    while (continues(end)) ++end;
+    escaped_bytes += escaped(text.substr(begin, end - begin)).size();
+    if (escaped_bytes > most_escaped) break;
+    begin = end;
+  }
+  return text.substr(0, begin);
+}
+
 std::string svg(const LineChart& chart) {
   Extent xs, ys;
   std::vector<Drawing::Name> names;

@@ -16,6 +16,8 @@ inline constexpr std::string_view kBlue = "#0072B2", kOrange = "#E69F00", kGreen
                                   kGrey = "#999999", kLightGrey = "#D0D0D0";
 
 std::string escaped(std::string_view text);  // for HTML and SVG, in text and in quoted attributes
+// The longest beginning, of whole characters, that is at most so many bytes when escaped.
+std::string_view beginning_of(std::string_view text, size_t most_escaped);
 
 struct ChartLine {
   std::string name = {};  // in the legend; empty: not there

@@ -160,13 +160,9 @@ class ShapeCheck {
   template <class... Args>
   [[noreturn]] void refuse_clash(std::string_view name, std::initializer_list<std::string_view> others,
                                  fmt::format_string<Args...> format, Args&&... args) const {
-    const std::string message = fmt::format(format, std::forward<Args>(args)...);
     std::vector<std::string> keys{key(name)};
     for (const std::string_view other : others) keys.push_back(key(other));
-    const Origin origin = reading_.origin_of_clash(keys);
-    if (!origin.source)
-      fail(Exit::bad_config, "{}{}: {}", source_.empty() ? source_ : source_ + ": ", key(name), message);
-    fail_at(origin, "{}: {}", reading_.in_words(key(name)), message);
+    reading_.refuse_clash(keys, source_, fmt::format(format, std::forward<Args>(args)...));
   }
   template <class... Args>
   [[noreturn]] void refuse(std::string_view name, fmt::format_string<Args...> format, Args&&... args) const {
@@ -393,6 +389,7 @@ ModelFields read_model_json(std::string_view text, const std::string& source, Re
   read_fields(fields, root, schema_of(ModelFields{}), reading);
   if (!fields.preset.empty()) fail_at(reading.origin("preset"), "preset: belongs in a configuration of a run");
   if (!with_mtp) fields.shape.num_nextn_predict_layers = 0;
+  // transformers writes the class's default, 3, whatever number of layers the model has.
   fields.shape.first_k_dense_replace = std::min(fields.shape.first_k_dense_replace, fields.shape.num_hidden_layers);
   complete_and_check(fields, reading, "", source);
   return fields;

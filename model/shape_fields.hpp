@@ -5,6 +5,7 @@
 // Errors: Error(bad_config), beginning with the place of the key that is wrong.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,6 +18,11 @@ namespace tael {
 
 // Token numbers are int32, and every product of two dimensions fits 64 bits; longer products are checked where made.
 inline constexpr int64_t kLargestDimension = (int64_t{1} << 31) - 1;
+
+// Keys that are carried to config.json and into a run's beginning: no number of a forward or backward pass depends on
+// them.
+inline constexpr std::array<std::string_view, 4> kCarriedModelKeys = {"initializer_range", "max_position_embeddings",
+                                                                      "bos_token_id", "eos_token_id"};
 
 // How the rotation was said last. Two keys say it, rope_scaling and transformers 5's rope_parameters; of two layers of
 // a configuration the later wins, inside one layer only one may speak.

@@ -1,7 +1,6 @@
 #include "trainer/assemble.hpp"
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -306,13 +305,11 @@ void Run::begin_at(const Progress& progress) {
 void Run::open_initial() {
   initial = open_model(*config.checkpoint.initial_load_path);
   initial_warnings = initial->warnings;
-  // Tensors of the same shapes that take part in other numbers. What is only carried along changes none.
-  constexpr std::array<std::string_view, 4> kCarried = {"initializer_range", "max_position_embeddings", "bos_token_id",
-                                                        "eos_token_id"};
+  // Tensors of the same shapes that take part in other numbers.
   ModelFields theirs;
   theirs.shape = read_hf_shape(*initial->files);
   for (const FieldDifference& d : differences(write_fields(theirs), write_fields(config.model))) {
-    if (std::ranges::count(kCarried, d.path) == 0)
+    if (std::ranges::count(kCarriedModelKeys, d.path) == 0)
       initial_warnings.push_back(fmt::format("model.{} is {} here, and {} where the weights are from, {}", d.path,
                                              d.second, d.first, initial->files->path()));
   }

@@ -15,9 +15,7 @@ using Keys = std::initializer_list<std::string_view>;
                              const std::string& message) {
   std::vector<std::string> keys{std::string(key)};
   keys.insert(keys.end(), others.begin(), others.end());
-  const Origin origin = loaded.reading.origin_of_clash(keys);
-  if (!origin.source) fail(Exit::bad_config, "{}: {}: {}", loaded.files.front(), key, message);
-  fail_at(origin, "{}: {}", loaded.reading.in_words(key), message);
+  loaded.reading.refuse_clash(keys, loaded.files.front(), message);
 }
 
 struct RuleScope {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/key_path.hpp"
 #include "checkpoint/hf_export.hpp"
 #include "data/sampler.hpp"
 #include "trainer/run_directory.hpp"
@@ -11,12 +12,13 @@ namespace tael {
 
 namespace {
 
-// Keys of the model that are no part of its shape: every tensor goes on as it is, and takes part in other numbers at
-// most, as in an extension of the context by YaRN.
-constexpr std::array<std::string_view, 8> kFreeModelKeys = {"model.initializer_range", "model.max_position_embeddings",
-                                                            "model.bos_token_id",      "model.eos_token_id",
-                                                            "model.rope_theta",        "model.rope_scaling",
-                                                            "model.rms_norm_eps",      "model.routed_scaling_factor"};
+// Whether a key of the model is part of its shape. Where it is not every tensor goes on as it is, and takes part in
+// other numbers at most, as in an extension of the context by YaRN.
+bool is_of_the_shape(std::string_view model_key) {
+  constexpr std::array<std::string_view, 4> kOtherNumbers = {"rope_theta", "rope_scaling", "rms_norm_eps",
+                                                             "routed_scaling_factor"};
+  return std::ranges::count(kCarriedModelKeys, model_key) == 0 && std::ranges::count(kOtherNumbers, model_key) == 0;
+}
 
 template <class... Args>
 [[noreturn]] void refuse(const Checkpoint& checkpoint, std::string_view key, fmt::format_string<Args...> format,
@@ -70,8 +72,8 @@ std::vector<FieldDifference> require_same_run(const Checkpoint& checkpoint, cons
       load_config_text(checkpoint.read_text(kConfigText), checkpoint.path() + "/" + kConfigText, {}, {});
   std::vector<FieldDifference> changes = differences(write_fields(stored.config), write_fields(run.config));
   for (const FieldDifference& d : changes) {
-    if (!d.path.starts_with("model.") || std::ranges::count(kFreeModelKeys, d.path) > 0) continue;
-    refuse(checkpoint, d.path, "{} then, {} now", d.first, d.second);
+    if (parent_key(d.path) == "model" && is_of_the_shape(last_key(d.path)))
+      refuse(checkpoint, d.path, "{} then, {} now", d.first, d.second);
   }
   if (s.seed != run.config.run.seed) refuse(checkpoint, "run.seed", "{} then, {} now", s.seed, run.config.run.seed);
   const std::string tokenizer = tokenizer_of(run.train_shards);

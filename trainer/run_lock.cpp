@@ -194,6 +194,7 @@ void RunLock::require_owned() const {
 }
 
 void RunLock::beat() {
+  if (!owned()) return;
   // Opened anew each time: closing it is what makes other machines see it.
   const std::string path = fmt::format("{}/{}.alive", directory_, name_of(record_.attempt));
   const std::string text = fmt::format("{}\n", ++count_);

@@ -74,7 +74,7 @@ class RunLock {
 
   bool owned() const;
   void require_owned() const;  // Error(locked): was_taken_over
-  void beat();                 // raises the count
+  void beat();                 // raises the count, while owned
   // The attempt is over; the directory is free.
   void release(int exit_code, std::string_view reason);
 

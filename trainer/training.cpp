@@ -62,7 +62,7 @@ bool Training::evaluation_due(int64_t step) const {
 
 Training::Ending Training::loop() {
   Border now = border(progress_.step >= run_.steps);
-  if (record_) record_->ledger().book("start", progress_.step, tokens(), now.spent, {}, now.at);
+  book("start", now);
   if (evaluation_owed_ && progress_.step < run_.steps) evaluate_between_steps(now);
   while (progress_.step < run_.steps) {
     if (now.stop) return Ending::stop_asked;
@@ -84,7 +84,7 @@ Training::Ending Training::loop() {
         record_->write_expert_load(report.step, report.tokens, run_.network.table().moe_layer_numbers(),
                                    run_.buffers.counts_LE);
       }
-      record_->ledger().book("step", report.step, report.tokens, now.spent, predicted, now.at);
+      book("step", now, predicted);
       if (report.step % run_.config.training.log_interval == 0 || report.step == run_.steps)
         console_->step(report, seconds_left());
       if (const int part = budget_.warning(spent_now()))
@@ -116,10 +116,15 @@ void Training::evaluate_between_steps(Border& now) {
 // Behind what belongs to the step that is done, and stays with it when a restart throws away what follows.
 Training::Border Training::booked_border(const char* kind) {
   const Border now = border(progress_.step >= run_.steps, saver_->busy());
-  if (record_)
-    record_->ledger().book(kind, progress_.step, tokens(), now.spent, {}, now.at,
-                           std::exchange(unbooked_save_, std::nullopt));
+  book(kind, now);
   return now;
+}
+
+void Training::book(const char* kind, const Border& border, std::optional<double> predicted) {
+  if (!record_) return;
+  record_->ledger().book(
+      kind, progress_.step, tokens(), border.spent,
+      {.at = border.at, .predicted = predicted, .save = std::exchange(unbooked_save_, std::nullopt)});
 }
 
 void Training::finish_report(StepReport& report, double tokens, double seconds, const Border& border) {
@@ -323,8 +328,7 @@ Exit Training::end(Ending ending) {
   run_.comm.barrier();  // who waits here for the others books it
   const Border last = border(true);
   if (record_) {
-    record_->ledger().book("end", progress_.step, tokens(), last.spent, {}, last.at,
-                           std::exchange(unbooked_save_, std::nullopt));
+    book("end", last);
     record_->end(progress_.step, tokens(), state);
     report_status(state, spent_now());
     record_->directory().remove_stop();  // however it ended: it has

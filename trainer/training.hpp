@@ -76,7 +76,9 @@ class Training {
   };
   // `save_beside`: a save goes on beside the next step.
   Border border(bool last, bool save_beside = false);
-  Border booked_border(const char* kind);  // and its line in the ledger, of that kind
+  Border booked_border(const char* kind);  // and its line
+  // A line of the ledger with what was spent until that border. `predicted`: of a step.
+  void book(const char* kind, const Border& border, std::optional<double> predicted = std::nullopt);
   Ending loop();
   // `tokens` and `seconds` of the step.
   void finish_report(StepReport& report, double tokens, double seconds, const Border& border);

@@ -79,7 +79,7 @@ TEST(Ledger, LinesAddUpToRanksTimesWallTime) {
     ledger.book("start", 0, 0, seconds({{CostKind::startup, 2}}));
     hands.t = 103;
     ledger.book("step", 1, 64, seconds({{CostKind::startup, 2}, {CostKind::compute, 3}, {CostKind::imbalance, 0.5}}),
-                3.5);
+                {.predicted = 3.5});
     EXPECT_EQ(ledger.booked(), 6);  // 2 ranks x 3 s; half a second has no kind
     EXPECT_EQ(ledger.totals().unaccounted_seconds, 0.5);
   }

@@ -134,5 +134,17 @@ TEST(HeatMap, StaysSmallForManyCells) {
   EXPECT_EQ(count(text, "h-"), 63u * 64u);  // a closed box a cell, none for what is no number
 }
 
+TEST(SvgChart, ABeginningIsOfWholeCharactersAsTheyStandInThePage) {
+  EXPECT_EQ(beginning_of("abc", 3), "abc");
+  EXPECT_EQ(beginning_of("abc", 2), "ab");
+  EXPECT_EQ(beginning_of("a<b", 4), "a");  // &lt; is four bytes
+  EXPECT_EQ(beginning_of("a<b", 5), "a<");
+  EXPECT_EQ(beginning_of("aé€", 2), "a");
+  EXPECT_EQ(beginning_of("aé€", 5), "aé");
+  EXPECT_EQ(beginning_of("aé€", 6), "aé€");
+  EXPECT_EQ(beginning_of("\x80\x80", 1), "");
+  EXPECT_EQ(beginning_of("", 0), "");
+}
+
 }  // namespace
 }  // namespace tael

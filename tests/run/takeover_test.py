@@ -127,7 +127,9 @@ class Takeover(ProgramTest):
             shutil.rmtree(directory)
             shutil.copytree(source, directory)
             late = self.start(*words, "optimizer.lr=0.5", "cluster.price_per_device_hour={usd: 3.125}")
-            self.wait_until(lambda: (directory / "attempts/00000002.json").exists(), "the lock", late)
+            # Its first beat: it has the lock, and made the last file of its own.
+            alive = directory / "attempts/00000002.alive"
+            self.wait_until(lambda: alive.exists() and alive.read_text(), "the lock", late)
             late.send_signal(signal.SIGSTOP)
             if (directory / "ledger.jsonl").read_bytes() == (source / "ledger.jsonl").read_bytes() and (
                     directory / "config.yaml").read_bytes() == (source / "config.yaml").read_bytes():

@@ -76,6 +76,10 @@ TEST(RunLock, AForeignOwnerLivesWhileItsCountMoves) {
   const RunLock lock = RunLock::acquire(dir.path(), record(), kQuick);
   EXPECT_EQ(lock.attempt(), 2);
   EXPECT_FALSE(foreign.owned());
+  const std::string alive = dir.at("attempts/00000001.alive");
+  remove_tree(alive);
+  foreign.beat();
+  EXPECT_FALSE(path_exists(alive));
   foreign.release(0, "done");  // says nothing any more
   EXPECT_TRUE(read_attempts(dir.path())[0].ended.empty());
 }
