@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <filesystem>
+#include <utility>
 
 #include "base/json.hpp"
 
@@ -29,6 +30,8 @@ const ConfigNode* ConfigNode::find(std::string_view key) const {
   }
   return nullptr;
 }
+
+ConfigNode* ConfigNode::find(std::string_view key) { return const_cast<ConfigNode*>(std::as_const(*this).find(key)); }
 
 void ConfigNode::set(std::string_view key, ConfigNode value) {
   CHECK(is_map() && find(key) == nullptr, "{}", key);

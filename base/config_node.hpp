@@ -41,7 +41,8 @@ struct ConfigNode {
   bool is_list() const { return kind == Kind::list; }
   bool is_map() const { return kind == Kind::map; }
   const ConfigNode* find(std::string_view key) const;  // nullptr: no such key
-  void set(std::string_view key, ConfigNode value);    // appends to a map; REQUIRES that the key is not there
+  ConfigNode* find(std::string_view key);
+  void set(std::string_view key, ConfigNode value);  // appends to a map; REQUIRES that the key is not there
 
   static ConfigNode plain(std::string text);  // a number or a word of the language: 3, true
   static ConfigNode text(std::string text);   // a string, quoted where YAML would read something else

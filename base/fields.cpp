@@ -154,7 +154,7 @@ void check_known(const ConfigNode& map, const std::string& path, const Schema& s
     if (!entry->section) continue;
     if (map.items[i].is_map()) {
       check_known(map.items[i], key_path, schema);
-    } else if (!map.items[i].is_null()) {
+    } else if (!map.items[i].is_null() || !path.empty()) {  // an empty section is at the top; inside, null says: none
       fail_at(map.items[i].origin, "{}: expected a map of keys, got {}", key_path, in_words(map.items[i]));
     }
   }

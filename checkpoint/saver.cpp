@@ -204,11 +204,7 @@ std::optional<SaveResult> CheckpointSaver::move_on(bool wait) {
       if (options_.may_publish) options_.may_publish();
       job.report.state.milestone = store_.is_milestone(job.state, options_.retention);
       store_.commit(job.report);
-      try {
-        store_.retain(options_.retention);
-      } catch (const Error& error) {
-        job.warning = error.what();
-      }
+      job.warning = store_.settle(options_.retention);
     });
   }
   return std::nullopt;

@@ -38,7 +38,7 @@ struct SaveResult {
   double stall_seconds = 0;    // that the steps waited: the copy, or all of it when nothing was copied
   double seconds = 0;          // from the copy to the rename
   double busy_seconds = 0;     // of it, that the slowest rank wrote and rank 0 published: what nothing else hides
-  std::string warning;         // on rank 0: saved, but old ones could not be deleted
+  std::string warning;         // on rank 0: saved, but this could not be done beside it
   std::optional<Error> error;  // nothing was saved, for this reason; the same on all ranks
 };
 

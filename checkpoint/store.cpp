@@ -1,5 +1,7 @@
 #include "checkpoint/store.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -96,11 +98,25 @@ void CheckpointStore::commit(const Manifest& manifest) const {
   // Of a step that is done again because a newer checkpoint was damaged; the bits are the same.
   if (path_exists(final_path)) remove(state.step);
   publish(prepared, final_path);
-  try {
-    write_latest();
-  } catch (const Error&) {
-    // It is a hint: the checkpoint is there, and whoever loads looks for himself.
-  }
+}
+
+std::string CheckpointStore::settle(const Retention& retention) const {
+  std::string wrong;
+  const auto done = [&](const auto& work) {
+    try {
+      work();
+      return true;
+    } catch (const Error& error) {
+      wrong += (wrong.empty() ? "" : "; ") + std::string(error.what());
+      return false;
+    }
+  };
+  const bool named = done([&] { write_latest(); });
+  if (!named) ::unlink((directory_ + "/latest").c_str());  // none is better than one that names what is deleted now
+  if (!done([&] { retain(retention); }) || named) return wrong;
+  wrong.clear();  // what was deleted may have made room for it
+  done([&] { write_latest(); });
+  return wrong;
 }
 
 std::optional<RunState> CheckpointStore::own_state(int64_t step) const {

@@ -46,6 +46,11 @@ class CheckpointStore {
   void begin(int64_t step, int64_t attempt, uint64_t bytes) const;
   // All shards are on the disk: writes the manifest and makes the checkpoint the newest.
   void commit(const Manifest& manifest) const;
+  // What follows: `latest` names it, and what `retention` does not keep is deleted; never the newest, and never what
+  // was saved as a milestone. What is no checkpoint of a training, or has a damaged manifest, or another step's name,
+  // stays and takes no place of those that are kept. Returns what could not be done, for people, or nothing: the
+  // checkpoint stands all the same, and a `latest` that could not be written is not there.
+  std::string settle(const Retention& retention) const;
   void abandon(int64_t step, int64_t attempt) const noexcept;
 
   // Puts a damaged checkpoint aside, so that its step can be saved again. Returns where it is now.
@@ -54,12 +59,9 @@ class CheckpointStore {
   void sweep() const;
   // Whether a checkpoint of this state, once it is there, is the first of its interval.
   bool is_milestone(const RunState& state, const Retention& retention) const;
-  // Deletes what `retention` does not keep; never the newest, and never what was saved as a milestone. What is no
-  // checkpoint of a training, or has a damaged manifest, or another step's name, stays and takes no place of those that
-  // are kept.
-  void retain(const Retention& retention) const;
 
  private:
+  void retain(const Retention& retention) const;
   void remove(int64_t step) const;
   void write_latest() const;
   std::optional<int64_t> newest_own() const;

@@ -17,23 +17,28 @@ void Budget::Costs::add(double device_seconds, double size) {
   if (last_.size() > kRemembered) last_.pop_front();
 }
 
-double Budget::Costs::dearest(double estimate, double size) const {
+double Budget::Costs::expected(double estimate, double size) const {
   if (last_.empty()) return estimate * size;
-  double most = 0;
-  for (const Cost& cost : last_) most = std::max(most, cost.at(size));
-  return most;
+  std::vector<double> costs;
+  for (const Cost& cost : last_) costs.push_back(cost.at(size));
+  const double last = costs.back();
+  const auto median = costs.begin() + static_cast<std::ptrdiff_t>(costs.size() / 2);
+  std::ranges::nth_element(costs, median);
+  return std::max(*median, last);
 }
 
-double Budget::Costs::at_most(double estimate, double size) const {
+CostRange Budget::Costs::range(double estimate, double size) const {
   const double guess = estimate * size * (1 + kDoubt);
-  if (last_.empty()) return guess;
+  if (last_.empty()) return CostRange::exactly(guess);
   double least = last_.front().at(size), most = least;
   for (const Cost& cost : last_) {
     least = std::min(least, cost.at(size));
     most = std::max(most, cost.at(size));
   }
-  const double known = most + std::max(most - least, most * kDoubt / static_cast<double>(last_.size()));
-  return measured_ ? known : std::max(known, guess);
+  const double doubt = kDoubt / static_cast<double>(last_.size());
+  const CostRange known{expected(estimate, size) * (1 + doubt),
+                        most + std::clamp(most - least, most * doubt, most * kDoubt)};
+  return measured_ ? known : CostRange{std::max(known.usual, guess), std::max(known.most, guess)};
 }
 
 void Budget::set_left(double spent, double left, double whole) {
@@ -49,12 +54,10 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
     if (line.attempt != attempt) same_work = !line.conditions || line.conditions->flops_per_token == flops_per_token;
     attempt = line.attempt;
     tokens = line.tokens;
-    if (line.save_seconds && line.ranks == ranks) {
-      saves_.add(*line.save_seconds, 1);
-      estimates_.save = saves_.dearest(0, 1);  // nothing is tried of a save: what is known is better than any estimate
-    } else if (line.save_seconds) {
+    if (line.save_seconds) {  // on more ranks more wait for one that is as long
       const double more = static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks));
-      estimates_.save = std::max(estimates_.save, *line.save_seconds * std::max(1.0, more));
+      saves_.add(*line.save_seconds * std::max(1.0, more), 1);
+      estimates_.save = saves_.expected(0, 1);  // nothing is tried of a save: what is known is better than any estimate
     }
     if (line.ranks != ranks || !same_work) continue;
     if (line.kind == "step" && size > 0)
@@ -63,10 +66,14 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
   }
 }
 
-double Budget::save() const { return std::max(saves_.at_most(estimates_.save, 1), save_so_far_ * (1 + kDoubt)); }
+CostRange Budget::save() const {
+  const CostRange range = saves_.range(estimates_.save, 1);
+  const double so_far = save_so_far_ * (1 + kDoubt);
+  return {std::max(range.usual, so_far), std::max(range.most, so_far)};
+}
 
-bool Budget::fits(double spent, double device_seconds) const {
-  return !limit_ || spent + device_seconds + save() <= *limit_;
+bool Budget::fits(double spent, const CostRange& work) const {
+  return !limit_ || spent + (work + save()).most <= *limit_;
 }
 
 std::optional<double> Budget::left_fraction(double spent) const {

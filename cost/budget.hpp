@@ -1,9 +1,12 @@
 // How much a run may still spend, and whether the next thing fits. Device-seconds, over all attempts of the run.
 //
-// The rule: nothing is begun that could not be ended, and saved, inside the budget. What a thing may cost the next time
-// is what the dearest of the last twenty cost, and more: by how far the twenty lay apart, and at least by a quarter
-// while one is known, an eighth with two, an eightieth with twenty. Before the first of its kind an estimate stands for
-// one. Steps have a size, their tokens: a larger one than those that are known is taken to cost as much more.
+// The rule: nothing is begun that could not be ended, and saved, inside the budget. A thing usually costs what the
+// median of the last twenty cost, or the last one, and at most what the dearest of them cost and up to a quarter more,
+// by how far they lay apart; both more by a quarter while one is known, an eighth with two, an eightieth with twenty.
+// Of things that follow each other one may surprise: all of them cost what they usually do, and the most doubtful one
+// what it does at most. So a machine that stalled once does not end a run that has room for one more such stall. Before
+// the first of a kind an estimate stands for one. Steps have a size, their tokens: a larger one than those that are
+// known is taken to cost as much more.
 #pragma once
 
 #include <algorithm>
@@ -15,6 +18,18 @@
 #include "cost/ledger.hpp"
 
 namespace tael {
+
+// Device-seconds of something, or of several things that follow each other.
+struct CostRange {
+  double usual = 0, most = 0;
+
+  static CostRange exactly(double device_seconds) { return {device_seconds, device_seconds}; }
+  CostRange operator+(const CostRange& other) const {
+    const double both = usual + other.usual;
+    return {both, both + std::max(most - usual, other.most - other.usual)};
+  }
+  CostRange operator*(double times) const { return {times * usual, times * most}; }
+};
 
 class Budget {
  public:
@@ -39,19 +54,20 @@ class Budget {
   // What the save that goes on has taken until now: no other will take less. 0: none goes on.
   void save_goes_on(double device_seconds) { save_so_far_ = device_seconds; }
   void evaluation_took(double device_seconds) { evaluations_.measured(device_seconds, 1); }
-  // What the next one is expected to cost: the dearest of the last.
-  double expected_step(double size = 1) const { return steps_.dearest(estimates_.step, size); }
-  double expected_save() const { return std::max(saves_.dearest(estimates_.save, 1), save_so_far_); }
-  double expected_evaluation() const { return evaluations_.dearest(estimates_.evaluation, 1); }
-  // What the next one may cost.
-  double step(double size = 1) const { return steps_.at_most(estimates_.step, size); }
-  double save() const;
-  double evaluation() const { return evaluations_.at_most(estimates_.evaluation, 1); }
+  // What the next one is expected to cost.
+  double expected_step(double size = 1) const { return steps_.expected(estimates_.step, size); }
+  double expected_save() const { return std::max(saves_.expected(estimates_.save, 1), save_so_far_); }
+  double expected_evaluation() const { return evaluations_.expected(estimates_.evaluation, 1); }
+  // The same with its doubt, and what it may cost.
+  CostRange step(double size = 1) const { return steps_.range(estimates_.step, size); }
+  CostRange save() const;
+  // An evaluation is given up where the budget ends in it, so it surprises nobody.
+  CostRange evaluation() const { return CostRange::exactly(evaluations_.range(estimates_.evaluation, 1).usual); }
 
   // Device-seconds that all attempts together may take.
   std::optional<double> limit() const { return limit_; }
-  // Whether work of `device_seconds` and a save fit into what is left after `spent`.
-  bool fits(double spent, double device_seconds) const;
+  // Whether work and a save fit into what is left after `spent`.
+  bool fits(double spent, const CostRange& work) const;
   std::optional<double> left_fraction(double spent) const;  // 0 to 1
   // 80 or 95 when `spent` has passed that part of the budget, each once; 0 otherwise.
   int warning(double spent);
@@ -65,8 +81,8 @@ class Budget {
       add(device_seconds, size);
       measured_ = true;
     }
-    double dearest(double estimate, double size) const;
-    double at_most(double estimate, double size) const;
+    double expected(double estimate, double size) const;
+    CostRange range(double estimate, double size) const;
 
    private:
     struct Cost {

@@ -365,7 +365,7 @@ ShardInfo import_nanogpt(const DataImportOptions& options, const ProgressCall& p
   if (options.inputs.empty()) fail(Exit::usage, "data import needs at least one input");
   if (options.out.empty()) fail(Exit::usage, "data import needs --out");
   check_output(options.out, options.inputs);
-  if (options.vocab_size == 0) fail(Exit::usage, "--vocab-size: must be given; every token lies below it");
+  if (options.vocab_size == 0) fail(Exit::usage, "--vocab-size: must be given, at least 1; every token lies below it");
   if (options.vocab_size < 1 || options.vocab_size > std::numeric_limits<int32_t>::max())
     fail(Exit::usage, "--vocab-size {}: expected 1 to {}", options.vocab_size, std::numeric_limits<int32_t>::max());
   std::vector<File> files;

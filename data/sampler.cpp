@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "base/number_text.hpp"
 #include "data/permutation.hpp"
 
 namespace tael {
@@ -43,8 +44,9 @@ Sampler::Sampler(std::vector<SampledFile> files, const SamplerOptions& options)
     const SampledFile& file = files_[f];
     const int64_t needed = options.seq_length + 1 + options.mtp_depth;
     if (file.tokens < needed)
-      fail(Exit::bad_data, "{}: {} tokens are not enough for one sample: seq_length {} with {} targets more needs {}",
-           file.path, file.tokens, options.seq_length, 1 + options.mtp_depth, needed);
+      fail(Exit::bad_data, "{}: {} {} not enough for one sample: seq_length {} with {} more needs {}", file.path,
+           count_of(file.tokens, "token"), file.tokens == 1 ? "is" : "are", options.seq_length,
+           count_of(1 + options.mtp_depth, "target"), needed);
     samples_.push_back((file.tokens - 1 - options.mtp_depth) / options.seq_length);
     first_.push_back(first_.back() + samples_.back());
     epochs_.emplace_back(options.seed, fmt::format("data epoch of file {}", f));

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/number_text.hpp"
+
 namespace tael {
 
 namespace {
@@ -104,8 +106,8 @@ ShardSeal ShardSeal::read(const File& file) {
     fail(Exit::bad_data, "{}: seal version {}, this program reads version {}", path, head.version, kVersion);
   if (size < head.file_bytes) fail(Exit::bad_data, "{}: damaged: cut at byte {} of {}", path, size, head.file_bytes);
   if (size > head.file_bytes)
-    fail(Exit::bad_data, "{}: damaged: {} bytes follow its end at byte {}", path, size - head.file_bytes,
-         head.file_bytes);
+    fail(Exit::bad_data, "{}: damaged: its end is at byte {}, and {} too many", path, head.file_bytes,
+         count_of(static_cast<int64_t>(size - head.file_bytes), "byte"));
   // From here on the numbers are those of the writer, unless somebody means harm; then the sizes still must fit.
   if (head.seal_bytes != kBytes || head.block_bytes < kSmallestBlock || !std::has_single_bit(head.block_bytes) ||
       head.blocks > kMaxBlocks || head.blocks != (size - kBytes - 1) / head.block_bytes + 1 ||

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 
+#include "base/key_path.hpp"
 #include "base/thread_pool.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/latent_attention.hpp"
 #include "kernels/route_topk.hpp"
+#include "model/keys_without_effect.hpp"
 #include "model/param_table.hpp"
 #include "model/rope_fields.hpp"
 
@@ -51,30 +53,6 @@ struct QuantizationKind {
   }
   ConfigNode write(bool) const { return {}; }
 };
-
-constexpr std::string_view kIgnored[] = {"architectures",
-                                         "auto_map",
-                                         "torch_dtype",
-                                         "dtype",
-                                         "transformers_version",
-                                         "use_cache",
-                                         "pad_token_id",
-                                         "ep_size",
-                                         "pretraining_tp",
-                                         "seq_aux",
-                                         "aux_loss_alpha",
-                                         "head_dim",
-                                         "qk_head_dim",
-                                         "_name_or_path",
-                                         "output_attentions",
-                                         "output_hidden_states",
-                                         "output_router_logits",
-                                         "return_dict",
-                                         "is_encoder_decoder",
-                                         "id2label",
-                                         "label2id",
-                                         "problem_type",
-                                         "chunk_size_feed_forward"};
 
 }  // namespace
 
@@ -134,7 +112,7 @@ void describe(ModelFields& fields, FieldVisitor& v) {
   v.constant("mlp_bias", "false", "the only form that is built");
   v.constant("attention_dropout", "0", "dropout is not built");
   v.constant("rope_interleave", "true", "rotation of adjacent pairs, as the released weights have it");
-  for (const std::string_view key : kIgnored) v.ignored(key);
+  for (const std::string_view key : kKeysWithoutEffect) v.ignored(key);
 }
 
 namespace {
@@ -154,9 +132,7 @@ class ShapeCheck {
   }
 
  private:
-  std::string key(std::string_view name) const {
-    return path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
-  }
+  std::string key(std::string_view name) const { return join_keys(path_, name); }
   template <class... Args>
   [[noreturn]] void refuse_clash(std::string_view name, std::initializer_list<std::string_view> others,
                                  fmt::format_string<Args...> format, Args&&... args) const {
@@ -359,6 +335,17 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
   ShapeCheck(fields, reading, path, source).run();
 }
 
+void leave_out_sampling(ConfigNode& model, const std::string& path, Reading& reading) {
+  if (!model.is_map() || model.find("top_p") == nullptr) return;
+  for (size_t i = 0; i < model.keys.size(); ++i) {
+    if (model.keys[i].scalar != "top_k") continue;
+    reading.ignored.push_back(join_keys(path, "top_k"));
+    model.keys.erase(model.keys.begin() + static_cast<std::ptrdiff_t>(i));
+    model.items.erase(model.items.begin() + static_cast<std::ptrdiff_t>(i));
+    return;
+  }
+}
+
 namespace {
 
 // transformers 5 also says num_mtp_layers; in a configuration of a run that is an alias like others.
@@ -386,6 +373,7 @@ ModelFields read_model_json(std::string_view text, const std::string& source, Re
   ModelFields fields;
   ConfigNode root = parse_yaml(text, source);
   one_name_of_mtp_depth(root);
+  leave_out_sampling(root, "", reading);
   read_fields(fields, root, schema_of(ModelFields{}), reading);
   if (!fields.preset.empty()) fail_at(reading.origin("preset"), "preset: belongs in a configuration of a run");
   if (!with_mtp) fields.shape.num_nextn_predict_layers = 0;

@@ -52,6 +52,10 @@ void describe(ModelFields& fields, FieldVisitor& visitor);
 void complete_and_check(ModelFields& fields, const Reading& reading, const std::string& path,
                         const std::string& source);
 
+// All that transformers 4 knows of a model has sampling's top_k beside top_p; alone, top_k is another program's name of
+// num_experts_per_tok. Takes the former out of a map of a model and lists it as without effect.
+void leave_out_sampling(ConfigNode& model, const std::string& path, Reading& reading);
+
 // A config.json as it stands; `source` is its name in errors. Keys without effect are appended to reading.ignored.
 // Without `with_mtp` its MTP modules do not count.
 ModelFields read_model_json(std::string_view text, const std::string& source, Reading& reading, bool with_mtp = true);

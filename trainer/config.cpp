@@ -142,7 +142,7 @@ class Loader {
       }
       break;
     }
-    apply_layer(root);
+    apply_layer(std::move(root));
   }
 
   static std::vector<std::pair<std::string, Origin>> names_of(const ConfigNode& defaults) {
@@ -159,11 +159,10 @@ class Loader {
     return names;
   }
 
-  void apply_layer(const ConfigNode& root) {
-    if (root.is_map()) {
-      const ConfigNode* model = root.find("model");
-      const ConfigNode* preset = model != nullptr ? model->find("preset") : nullptr;
-      if (preset != nullptr) start_from_preset(*preset);
+  void apply_layer(ConfigNode root) {
+    if (ConfigNode* model = root.is_map() ? root.find("model") : nullptr) {
+      if (const ConfigNode* preset = model->find("preset")) start_from_preset(*preset);
+      leave_out_sampling(*model, "model", loaded.reading);
     }
     const bool said_by_parameters = loaded.config.model.rope.by_parameters;
     loaded.reading.layers.push_back(root.origin.source);

@@ -32,9 +32,12 @@ Training::Border Training::border(bool last, bool save_beside) {
   if (record_) {
     if (!record_->owned()) dislodged = 1;
     budget_.save_goes_on(saver_->busy_so_far() * run_.comm.size());
-    const double spent = spent_now(),
-                 next = cost_of_next_step(progress_.step, tokens()) + (save_beside ? budget_.save() : 0);
-    if (!last && !budget_.fits(spent, next)) over = 1;
+    const double spent = spent_now();
+    const CostRange next = cost_of_next_step(progress_.step, tokens()) + (save_beside ? budget_.save() : CostRange{});
+    if (!last && !budget_.fits(spent, next)) {
+      over = 1;
+      no_room_for_ = (next + budget_.save()).most;
+    }
     if (!last && !budget_.fits(spent, next + budget_.evaluation())) no_evaluation = 1;
   }
   run_.comm.all_reduce(sums, ReduceOp::sum);
@@ -87,15 +90,22 @@ Training::Ending Training::loop() {
       book("step", now, predicted);
       if (report.step % run_.config.training.log_interval == 0 || report.step == run_.steps)
         console_->step(report, seconds_left());
-      if (const int part = budget_.warning(spent_now()))
-        warn(fmt::format("{}% of the budget is used at step {}", part, grouped(report.step)));
+      warn_of_the_budget();
       // Replacing a file waits for the disk, which a short step must not.
       if (run_.clock.now() - status_at_ >= kStatusSeconds) report_status("running", spent_now());
     }
     if (save_if_due()) now = booked_border("checkpoint");
-    if (evaluation_due(report.step) && report.step < run_.steps) evaluate_between_steps(now);
+    wait_for_room(now);
+    if (!evaluation_due(report.step) || report.step >= run_.steps) continue;
+    evaluate_between_steps(now);
+    wait_for_room(now);
   }
   return Ending::steps_done;
+}
+
+// A save that goes on may take less than it seems to: before a run ends for it, it is waited for.
+void Training::wait_for_room(Border& now) {
+  if (now.over_budget && !now.stop && finish_save()) now = booked_border("checkpoint");
 }
 
 // Of a step that is not the last. `now` is renewed where something ended it early.
@@ -169,7 +179,8 @@ bool Training::evaluate_now() {
   const double begin = run_.clock.now();
   const Charged charged(run_.clock, CostKind::evaluation);
   const auto give_up = [this] {
-    return stop_asked() || (record_ && !budget_.fits(spent_now(), kClosingSeconds * run_.comm.size()));
+    return stop_asked() ||
+           (record_ && !budget_.fits(spent_now(), CostRange::exactly(kClosingSeconds * run_.comm.size())));
   };
   // A checkpoint that is written meanwhile comes into force meanwhile.
   const auto go_on_saving = [this] {
@@ -242,7 +253,10 @@ bool Training::save_if_due() {
 void Training::tell(const SaveResult& result) {
   const double seconds = result.busy_seconds * run_.comm.size();
   // One that failed says only that a whole one may be as dear.
-  if (!result.error || seconds > budget_.expected_save()) budget_.save_took(seconds);
+  if (!result.error || seconds > budget_.expected_save()) {
+    budget_.save_took(seconds);
+    unbooked_save_ = seconds;
+  }
   if (result.error) {
     ++failed_saves_;
     const bool stop = run_.config.checkpoint.on_error == OnSaveError::stop || failed_saves_ >= kMostFailedSaves;
@@ -252,7 +266,6 @@ void Training::tell(const SaveResult& result) {
     return;
   }
   failed_saves_ = 0;
-  unbooked_save_ = seconds;
   saved_step_ = result.step;
   if (!record_) return;
   const CheckpointReport report{.step = result.step,
@@ -265,13 +278,17 @@ void Training::tell(const SaveResult& result) {
   if (!result.warning.empty()) warn(result.warning);
 }
 
+bool Training::finish_save() {
+  const Charged charged(run_.clock, CostKind::checkpoint);
+  const std::optional<SaveResult> over = saver_->finish();
+  if (over) tell(*over);
+  return over.has_value();
+}
+
 // The checkpoint with which an attempt ends; without it the attempt has failed.
 void Training::save_last() {
   const Charged charged(run_.clock, CostKind::checkpoint);
-  if (const std::optional<SaveResult> over = saver_->finish()) {
-    tell(*over);
-    booked_border("checkpoint");
-  }
+  if (finish_save()) booked_border("checkpoint");
   if (saved_step_ == progress_.step) return;
   CostSeconds ledger;
   if (record_) ledger = record_->ledger().totals().device_seconds;
@@ -307,6 +324,7 @@ void Training::write_model() {
 // What follows the last step and its checkpoint. Another ending where it is given up.
 Training::Ending Training::finish() {
   int64_t over = budget_.limit() && record_ && spent_now() + cost_of_the_end() > *budget_.limit() ? 1 : 0;
+  if (over != 0) no_room_for_ = cost_of_the_end();
   run_.comm.broadcast(std::as_writable_bytes(std::span(&over, 1)), 0);
   if (over != 0) return Ending::budget_used;
   if (!run_.valid_shards.empty() && !leaves_out_evaluation() && !evaluate_now())
@@ -329,6 +347,7 @@ Exit Training::end(Ending ending) {
   const Border last = border(true);
   if (record_) {
     book("end", last);
+    warn_of_the_budget();
     record_->end(progress_.step, tokens(), state);
     report_status(state, spent_now());
     record_->directory().remove_stop();  // however it ended: it has
@@ -341,8 +360,7 @@ Exit Training::end(Ending ending) {
     } else if (ending == Ending::stop_asked) {
       say("stopped", fmt::format("{}, as asked; {:.4f} rank-hours; start it again to go on", of, hours));
     } else {
-      say("budget",
-          fmt::format("used up {}: {}, and {} does not fit", of, used_of_budget(hours * 3600), what_is_next()));
+      say("budget", fmt::format("used up {}: {}, and {}", of, used_of_budget(hours * 3600), what_does_not_fit()));
     }
   }
   return code;

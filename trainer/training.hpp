@@ -80,10 +80,12 @@ class Training {
   // A line of the ledger with what was spent until that border. `predicted`: of a step.
   void book(const char* kind, const Border& border, std::optional<double> predicted = std::nullopt);
   Ending loop();
+  void wait_for_room(Border& now);
   // `tokens` and `seconds` of the step.
+  void warn_of_the_budget();
   void finish_report(StepReport& report, double tokens, double seconds, const Border& border);
   double step_tokens(int64_t tokens) const;
-  double cost_of_next_step(int64_t done, int64_t tokens) const;
+  CostRange cost_of_next_step(int64_t done, int64_t tokens) const;
   bool evaluation_due(int64_t step) const;
   bool save_due() const;
   bool stop_asked() const;
@@ -92,6 +94,7 @@ class Training {
   bool evaluate_now();  // false: it was given up, for a wish to stop or for the budget
   bool save_if_due();   // whether one ended or began
   void tell(const SaveResult& result);
+  bool finish_save();  // waits for the save that goes on; whether one did
   void save_last();
   void write_model();
   Ending finish();
@@ -101,7 +104,7 @@ class Training {
   // Money for so many device-seconds of all attempts, from the earlier ones' on. REQUIRES a price.
   double paid_for(double spent) const;
   std::string used_of_budget(double spent) const;
-  std::string_view what_is_next() const;  // that the budget has no room for
+  std::string what_does_not_fit() const;
   void report_status(const char* state, double spent);
 
   double spent_before() const;
@@ -133,6 +136,7 @@ class Training {
   bool peak_doubted_ = false;
   int64_t saved_step_ = -1;              // of the newest checkpoint
   int failed_saves_ = 0;                 // in a row
+  double no_room_for_ = 0;               // device-seconds that the budget had no room for, on rank 0
   std::optional<double> unbooked_save_;  // device-seconds that the last one took, until the ledger has them
   double status_at_ = 0;                 // when status.json was last written
 };

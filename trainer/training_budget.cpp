@@ -16,15 +16,15 @@ double Training::step_tokens(int64_t tokens) const {
   return static_cast<double>(t.global_batch_size.at(tokens) * t.seq_length);
 }
 
-// Device-seconds that a step after `done` steps and `tokens` tokens may take, with all that must follow it before the
-// attempt can end, but for its checkpoint.
-double Training::cost_of_next_step(int64_t done, int64_t tokens) const {
+// A step after `done` steps and `tokens` tokens, with all that must follow it before the attempt can end, but for its
+// checkpoint.
+CostRange Training::cost_of_next_step(int64_t done, int64_t tokens) const {
   const double ranks = run_.comm.size();
-  double cost = budget_.step(step_tokens(tokens)) + kClosingSeconds * ranks;
+  const CostRange cost = budget_.step(step_tokens(tokens)) + CostRange::exactly(kClosingSeconds * ranks);
   if (done + 1 < run_.steps) return cost;
-  if (!run_.valid_shards.empty()) cost += budget_.evaluation();
   // The final weights are a third of a checkpoint, and rank 0 alone writes them.
-  return cost + budget_.save() * std::max(1.0, ranks / 3);
+  const CostRange weights = budget_.save() * std::max(1.0, ranks / 3);
+  return cost + weights + (run_.valid_shards.empty() ? CostRange{} : budget_.evaluation());
 }
 
 // Device-seconds that are expected to follow the last checkpoint of a run.
@@ -46,15 +46,24 @@ double Training::paid_for(double spent) const {
   return paid_before_ + (spent - spent_before()) / 3600 * run_.config.cluster.price_per_device_hour->amount;
 }
 
-std::string_view Training::what_is_next() const {
-  return progress_.step < run_.steps ? "the next step with a checkpoint" : "what follows the last step";
+void Training::warn_of_the_budget() {
+  if (const int part = budget_.warning(spent_now()))
+    warn(fmt::format("{}% of the budget is used at step {}", part, grouped(progress_.step)));
+}
+
+std::string Training::what_does_not_fit() const {
+  const Config& config = run_.config;
+  const double unit = config.budget.money ? config.cluster.price_per_device_hour->amount : 1;
+  return fmt::format("{}, which may take {:.4f}, does not fit",
+                     progress_.step < run_.steps ? "the next step with a checkpoint" : "what follows the last step",
+                     no_room_for_ / 3600 * unit);
 }
 
 void Training::check_budget_of_a_new_run() {
   if (!budget_.limit()) return;
   require_budget(run_.config, record_ ? record_->ledger().earlier() : std::vector<LedgerLine>{},
                  spent_now() - spent_before() + kBeginningSeconds * run_.comm.size() +
-                     cost_of_next_step(run_.from.step, run_.from.tokens) + budget_.save());
+                     (cost_of_next_step(run_.from.step, run_.from.tokens) + budget_.save()).most);
 }
 
 // A run that is there and cannot pay for reading its checkpoint, one more step and a save ends before it begins, and
@@ -65,10 +74,11 @@ bool Training::budget_is_used_up() {
     if (!budget_.limit() || !setup_.in_existing_run) return;
     const std::optional<RunState> newest = store_.newest_state();
     const Progress from = newest ? progress_of(*newest) : run_.from;
-    const double needed =
-        spent_now() + (newest ? budget_.save() : 0) +
-        (from.step < run_.steps ? cost_of_next_step(from.step, from.tokens) + budget_.save() : cost_of_the_end());
-    if (needed <= *budget_.limit()) return;
+    const CostRange next = from.step < run_.steps ? cost_of_next_step(from.step, from.tokens) + budget_.save()
+                                                  : CostRange::exactly(cost_of_the_end());
+    // A checkpoint is read about as fast as it is written.
+    no_room_for_ = spent_now() - spent_before() + (next + (newest ? budget_.save() : CostRange{})).most;
+    if (spent_before() + no_room_for_ <= *budget_.limit()) return;
     found = {1, newest ? newest->step : -1, newest ? newest->samples : 0, newest ? newest->tokens : 0};
   });
   run_.comm.broadcast(std::as_writable_bytes(std::span(found)), 0);
@@ -91,9 +101,8 @@ bool Training::budget_is_used_up() {
     if (!before || before->state != "done") report_status("budget", spent_before());
     record_->directory().remove_stop();  // it has ended
     record_->release(static_cast<int>(Exit::budget), "budget");
-    say("budget",
-        fmt::format("used up after step {} of {}: {}, and {} does not fit; nothing was done", grouped(progress_.step),
-                    grouped(run_.steps), used_of_budget(spent_before()), what_is_next()));
+    say("budget", fmt::format("used up after step {} of {}: {}, and {}; nothing was done", grouped(progress_.step),
+                              grouped(run_.steps), used_of_budget(spent_before()), what_does_not_fit()));
   });
   return true;
 }

@@ -1,8 +1,10 @@
 #include "checkpoint/store.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 
 #include "base/file.hpp"
@@ -18,15 +20,40 @@ using testing::error_of;
 using testing::Random;
 using testing::ScratchDirectory;
 
+// While it lives, no file of this process can be written to.
+class NoBytesInFiles {
+ public:
+  NoBytesInFiles() {
+    std::signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit none = before_;
+    none.rlim_cur = 0;
+    setrlimit(RLIMIT_FSIZE, &none);
+  }
+  ~NoBytesInFiles() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, SIG_DFL);
+  }
+  NoBytesInFiles(const NoBytesInFiles&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
 class StoreTest : public ::testing::Test {
  protected:
-  void save(int64_t step, int64_t attempt = 1, float value = 1, const Retention& retention = {}) {
+  static constexpr Retention kAll = {.keep = 1000};
+  void commit(int64_t step, int64_t attempt = 1, float value = 1, const Retention& retention = kAll) {
     const Box box = Box::whole(StateKind::weight, "w", DType::f32, {1});
     store_.begin(step, attempt, 1000);
     Manifest manifest = write_shard(store_.prepared_path(step, attempt), {.step = step}, {{box, &value}});
     manifest.state = {.training = true, .step = step, .tokens = step * 100, .attempt = attempt};
     manifest.state.milestone = store_.is_milestone(manifest.state, retention);
     store_.commit(manifest);
+  }
+  std::string save(int64_t step, int64_t attempt = 1, float value = 1, const Retention& retention = kAll) {
+    commit(step, attempt, value, retention);
+    return store_.settle(retention);
   }
   std::string latest() const { return read_file(store_.directory() + "/latest"); }
 
@@ -72,6 +99,22 @@ TEST_F(StoreTest, WhatDeadAttemptsLeftIsSwept) {
   EXPECT_TRUE(path_exists(store_.directory() + "/step-3"));
 }
 
+// As on a disk that has no place for one more file.
+TEST_F(StoreTest, ALatestThatCannotBeWrittenIsSaidAndNamesNothingThatIsGone) {
+  save(1);
+  commit(2);
+  std::string wrong;
+  {
+    const NoBytesInFiles full;
+    wrong = store_.settle({.keep = 1});
+  }
+  EXPECT_NE(wrong.find("/latest"), std::string::npos) << wrong;
+  EXPECT_EQ(store_.steps(), std::vector<int64_t>{2});
+  EXPECT_FALSE(path_exists(store_.directory() + "/latest"));
+  EXPECT_EQ(save(3, 1, 1, {.keep = 1}), "");
+  EXPECT_EQ(latest(), "step-00000003\n");
+}
+
 TEST_F(StoreTest, ADamagedOneIsPutAsideAndItsStepSavedAgain) {
   save(1);
   save(2);
@@ -86,9 +129,9 @@ TEST_F(StoreTest, ADamagedOneIsPutAsideAndItsStepSavedAgain) {
 
 TEST_F(StoreTest, KeepsTheNewestAndTheMilestones) {
   for (int64_t step = 1; step <= 9; ++step) save(step);
-  store_.retain({.keep = 2, .milestone_interval = 300});  // tokens: 100 a step
+  store_.settle({.keep = 2, .milestone_interval = 300});  // tokens: 100 a step
   EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 6, 8, 9}));
-  store_.retain({.keep = 1});  // they were not saved as milestones
+  store_.settle({.keep = 1});  // they were not saved as milestones
   EXPECT_EQ(store_.steps(), std::vector<int64_t>{9});
 }
 
@@ -105,7 +148,7 @@ TEST_F(StoreTest, WhatIsNoCheckpointOfTheRunTakesNoPlace) {
   EXPECT_FALSE(Checkpoint::read_state(store_.path(900)).training);
   save(4);
   EXPECT_EQ(latest(), "step-00000004\n");
-  store_.retain({.keep = 2});
+  store_.settle({.keep = 2});
   EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 4, 700, 800, 900}));
   store_.sweep();
   EXPECT_EQ(latest(), "step-00000004\n");
@@ -123,12 +166,10 @@ TEST_F(StoreTest, AMilestoneStaysWhateverALaterStartSays) {
   const Retention first{.keep = 2, .milestone_interval = 300}, later{.keep = 1};
   for (int64_t step = 1; step <= 9; ++step) {
     save(step, 1, 1, first);
-    store_.retain(first);
   }
   EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 6, 8, 9}));
   for (int64_t step = 10; step <= 12; ++step) {
     save(step, 2, 1, later);
-    store_.retain(later);
   }
   EXPECT_EQ(store_.steps(), (std::vector<int64_t>{3, 6, 9, 12}));
 }

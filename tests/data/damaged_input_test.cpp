@@ -213,11 +213,11 @@ TEST(DamagedInput, Import) {
     expect_refused(c, [](const std::string& dir, const std::string& path) {
       import_nanogpt({.inputs = {path}, .out = dir + "/out.h5", .vocab_size = 100});
     });
-  expect_refused(
-      {"no vocabulary", "a.bin", "ab", Exit::usage, "--vocab-size: must be given; every token lies below it"},
-      [](const std::string& dir, const std::string& path) {
-        import_nanogpt({.inputs = {path}, .out = dir + "/out.h5"});
-      });
+  expect_refused({"no vocabulary", "a.bin", "ab", Exit::usage,
+                  "--vocab-size: must be given, at least 1; every token lies below it"},
+                 [](const std::string& dir, const std::string& path) {
+                   import_nanogpt({.inputs = {path}, .out = dir + "/out.h5"});
+                 });
 }
 
 TEST(DamagedInput, Shards) {

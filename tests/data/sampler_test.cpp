@@ -84,7 +84,7 @@ TEST(Sampler, CountsSamplesAsTheContractSays) {
   EXPECT_EQ(count(19, 8, 2), 2);
   EXPECT_EQ(count(2, 1, 0), 1);
   EXPECT_EQ(error_of(Exit::bad_data, [&] { count(8, 8, 0); }),
-            "a.h5: 8 tokens are not enough for one sample: seq_length 8 with 1 targets more needs 9");
+            "a.h5: 8 tokens are not enough for one sample: seq_length 8 with 1 target more needs 9");
   EXPECT_EQ(error_of(Exit::bad_data, [&] { count(10, 8, 2); }),
             "a.h5: 10 tokens are not enough for one sample: seq_length 8 with 3 targets more needs 11");
 }

@@ -156,7 +156,7 @@ TEST(TokenShard, EveryCutIsRefused) {
             "DIR/a.h5: empty file, expected a token shard");
   write_file(path, good + "x");
   EXPECT_EQ(dir.relative(error_of(Exit::bad_data, [&] { TokenShard{path}; })),
-            fmt::format("DIR/a.h5: damaged: 1 bytes follow its end at byte {}", good.size()));
+            fmt::format("DIR/a.h5: damaged: its end is at byte {}, and 1 byte too many", good.size()));
 }
 
 // `blocks` finds damage in the tokens when they are read and not before; elsewhere at once.

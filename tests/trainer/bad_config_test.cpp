@@ -45,6 +45,8 @@ TEST(BadConfig, Texts) {
       {"router: {aux_loss: {alpha: 1}}",
        "78: t.yaml:1:21: router.aux_loss.alpha: unknown key; give router.aux_loss.coeff instead: the papers' alpha"},
       {"schema: 2", "78: t.yaml:1:9: schema: expected 1 (the only version of this language), got 2"},
+      // An empty section at the top is one without keys; null inside one would be read as: none.
+      {"router: {aux_loss: null}", "78: t.yaml:1:20: router.aux_loss: expected a map of keys, got null"},
       {"run: runs/first", "78: t.yaml:1:6: run: expected a map of keys, got runs/first"},
       {"run: {seed: \"1234\"}", "78: t.yaml:1:13: run.seed: expected a whole number at least 0, got \"1234\""},
       {"run: {seed: 18446744073709551615}",

@@ -99,6 +99,7 @@ TEST(ConfigCheck, RefusesWhatTrainingRefuses) {
        {78,
         "command line: training.seq_len: expected a whole number such as 4096, 4k or 20M, from 1 to 2147483647, got "
         "0"}},
+      {{"run.dir=" + file}, 1, {78, "run.dir: " + file + " exists and is no directory"}},
       {{"precision.compute=fp8"},
        1,
        {78, "command line: precision.compute: fp8 is not built yet; the nearest that is built is fp32"}},

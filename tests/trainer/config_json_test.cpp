@@ -2,6 +2,7 @@
 // and 5 and of torchtitan.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -87,6 +88,26 @@ TEST(ConfigJson, AReleasedConfigJsonIsPastedUnchanged) {
   const ModelFields alone = read_model_json(kReleasedJson, "config.json", reading);
   EXPECT_EQ(alone.shape.q_lora_rank, 32);
   EXPECT_EQ(reading.ignored.size(), 9u);
+}
+
+// All that transformers 4.51 knows of a model, its own defaults included; sampling's top_k is 50.
+TEST(ConfigJson, AFullDumpIsPastedUnchanged) {
+  std::ifstream in(TAEL_SOURCE_DIR "/tests/golden/config_json/transformers_4.51.3_full.json");
+  const std::string json((std::istreambuf_iterator<char>(in)), {});
+  const LoadedConfig loaded = load("model: " + json);
+  EXPECT_EQ(loaded.config.model.shape.num_experts_per_tok, 3);
+  Reading reading;
+  const ModelFields alone = read_model_json(json, "config.json", reading);
+  ModelFields within = loaded.config.model;
+  EXPECT_TRUE(differences(write_fields(alone), write_fields(within)).empty());
+  EXPECT_EQ(reading.ignored.size(), 57u);
+  EXPECT_EQ(loaded.reading.ignored.size(), 57u);
+  for (const char* key : {"_attn_implementation_autoset", "temperature", "top_k", "is_decoder"}) {
+    EXPECT_EQ(std::ranges::count(reading.ignored, key), 1) << key;
+    EXPECT_EQ(std::ranges::count(loaded.reading.ignored, std::string("model.") + key), 1) << key;
+  }
+  // Alone it is torchtitan's name.
+  EXPECT_EQ(load("model: {preset: deepseek_v3_tiny, top_k: 2}").config.model.shape.num_experts_per_tok, 2);
 }
 
 // transformers 5 and torchtitan say num_mtp_layers.

@@ -15,6 +15,7 @@
 #include "trainer/config_rules.hpp"
 #include "trainer/console.hpp"
 #include "trainer/resume.hpp"
+#include "trainer/run_directory.hpp"
 #include "trainer/start_facts.hpp"
 
 namespace tael {
@@ -133,8 +134,7 @@ int run_config_check(const ConfigCheckOptions& options, std::FILE* out) {
   LoadedConfig loaded = load_run_config(path, options.overrides, options.search, ranks);
   const std::unique_ptr<Comm> world = make_comm_alike(static_cast<int>(ranks), static_cast<int>(options.hosts));
   const std::string& directory = loaded.config.run.dir;
-  const bool exists = path_exists(directory);
-  if (!exists) require_creatable(directory);
+  RunDirectory::look(directory);
   const std::optional<Checkpoint> newest = CheckpointStore(directory + "/checkpoints").newest();
   const std::optional<Progress> begins = begins_at(newest, loaded);
   const Run run(loaded, *world, monotonic_time(), process_start(), 0, begins);
@@ -142,9 +142,9 @@ int run_config_check(const ConfigCheckOptions& options, std::FILE* out) {
   Console console({.out = out});
   print_config(console, loaded);
   print_start(console, run);
-  console.fact("check",
-               fmt::format("passed for {} on {}; {}; nothing was written", count_of(ranks, "rank"),
-                           count_of(options.hosts, "host"), exists ? "run.dir exists already" : "run.dir can be made"));
+  console.fact("check", fmt::format("passed for {} on {}; {}; nothing was written", count_of(ranks, "rank"),
+                                    count_of(options.hosts, "host"),
+                                    path_exists(directory) ? "run.dir exists already" : "run.dir can be made"));
   return static_cast<int>(Exit::done);
 }
 

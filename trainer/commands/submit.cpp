@@ -278,9 +278,7 @@ int run_submit(const SubmitOptions& options, std::FILE* out) {
   check_built(loaded);
   check_world(loaded, nodes.all_ranks());
   const std::string& directory = loaded.config.run.dir;
-  if (path_exists(directory) && !is_directory(directory))
-    fail(Exit::bad_config, "run.dir: {} exists and is no directory", directory);
-  if (!path_exists(directory)) require_creatable(directory);
+  RunDirectory::look(directory);
   if (options.queue && !options.dry_run) require_sbatch();
 
   // The job will check every byte; here it is enough that the data is there and of the right kind.
