@@ -54,10 +54,12 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
     if (line.attempt != attempt) same_work = !line.conditions || line.conditions->flops_per_token == flops_per_token;
     attempt = line.attempt;
     tokens = line.tokens;
-    if (line.save_seconds) {  // on more ranks more wait for one that is as long
+    if (line.save_seconds) {
+      // On more ranks more of them wait for one that is as long.
       const double more = static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks));
-      saves_.add(*line.save_seconds * std::max(1.0, more), 1);
-      estimates_.save = saves_.expected(0, 1);  // nothing is tried of a save: what is known is better than any estimate
+      (line.ranks == ranks ? saves_ : saves_of_others_).add(*line.save_seconds * std::max(1.0, more), 1);
+      estimates_.save =
+          saves().expected(0, 1);  // nothing is tried of a save: what is known is better than any estimate
     }
     if (line.ranks != ranks || !same_work) continue;
     if (line.kind == "step" && size > 0)
@@ -67,7 +69,7 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
 }
 
 CostRange Budget::save() const {
-  const CostRange range = saves_.range(estimates_.save, 1);
+  const CostRange range = saves().range(estimates_.save, 1);
   const double so_far = save_so_far_ * (1 + kDoubt);
   return {std::max(range.usual, so_far), std::max(range.most, so_far)};
 }

@@ -56,7 +56,7 @@ class Budget {
   void evaluation_took(double device_seconds) { evaluations_.measured(device_seconds, 1); }
   // What the next one is expected to cost.
   double expected_step(double size = 1) const { return steps_.expected(estimates_.step, size); }
-  double expected_save() const { return std::max(saves_.expected(estimates_.save, 1), save_so_far_); }
+  double expected_save() const { return std::max(saves().expected(estimates_.save, 1), save_so_far_); }
   double expected_evaluation() const { return evaluations_.expected(estimates_.evaluation, 1); }
   // The same with its doubt, and what it may cost.
   CostRange step(double size = 1) const { return steps_.range(estimates_.step, size); }
@@ -83,6 +83,7 @@ class Budget {
     }
     double expected(double estimate, double size) const;
     CostRange range(double estimate, double size) const;
+    bool none() const { return last_.empty(); }
 
    private:
     struct Cost {
@@ -94,10 +95,13 @@ class Budget {
     bool measured_ = false;
   };
 
+  const Costs& saves() const { return saves_.none() ? saves_of_others_ : saves_; }
+
   std::optional<double> limit_;
   double whole_ = 0;  // of which left_fraction is a part
   Estimates estimates_;
   Costs steps_, saves_, evaluations_;
+  Costs saves_of_others_;  // on another number of ranks: until one on as many is known
   double save_so_far_ = 0;
   int warned_ = 0;
 };

@@ -81,8 +81,8 @@ class Training {
   void book(const char* kind, const Border& border, std::optional<double> predicted = std::nullopt);
   Ending loop();
   void wait_for_room(Border& now);
-  // `tokens` and `seconds` of the step.
   void warn_of_the_budget();
+  // `tokens` and `seconds` of the step.
   void finish_report(StepReport& report, double tokens, double seconds, const Border& border);
   double step_tokens(int64_t tokens) const;
   CostRange cost_of_next_step(int64_t done, int64_t tokens) const;

@@ -138,6 +138,8 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   Budget more(1000.0, {.step = 10, .save = 1, .evaluation = 0});
   more.learn({save}, 8, 0);  // on four times as many ranks
   EXPECT_EQ(more.save().most, 15);
+  more.save_took(4);
+  EXPECT_EQ(more.save().most, 5) << "what those on other ranks took is no measure any more";
 
   // One beside steps was dear: an attempt that ends for it must not look cheaper to the next start.
   Budget first(1000.0, {.step = 10, .save = 1, .evaluation = 0});
