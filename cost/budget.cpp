@@ -41,6 +41,16 @@ CostRange Budget::Costs::range(double estimate, double size) const {
   return measured_ ? known : CostRange{std::max(known.usual, guess), std::max(known.most, guess)};
 }
 
+std::optional<double> Budget::Costs::of_size_1() const {
+  if (!measured_) return std::nullopt;
+  return expected(0, last_.back().size) / last_.back().size;
+}
+
+double Budget::evaluation_estimate() const {
+  const std::optional<double> step = steps_.of_size_1();
+  return step && estimates_.step > 0 ? estimates_.evaluation * *step / estimates_.step : estimates_.evaluation;
+}
+
 void Budget::set_left(double spent, double left, double whole) {
   limit_ = spent + left;
   whole_ = whole;

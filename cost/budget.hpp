@@ -34,7 +34,8 @@ struct CostRange {
 class Budget {
  public:
   struct Estimates {
-    // Device-seconds, until the first of each was measured; `step` of one of size 1.
+    // Device-seconds, until the first of each was measured; `step` of one of size 1. An evaluation is expected to take
+    // as many times a step as said here, however long steps turn out to be.
     double step = 0, save = 0, evaluation = 0;
   };
   // `limit`: nothing means that there is no limit.
@@ -57,12 +58,12 @@ class Budget {
   // What the next one is expected to cost.
   double expected_step(double size = 1) const { return steps_.expected(estimates_.step, size); }
   double expected_save() const { return std::max(saves().expected(estimates_.save, 1), save_so_far_); }
-  double expected_evaluation() const { return evaluations_.expected(estimates_.evaluation, 1); }
+  double expected_evaluation() const { return evaluations_.expected(evaluation_estimate(), 1); }
   // The same with its doubt, and what it may cost.
   CostRange step(double size = 1) const { return steps_.range(estimates_.step, size); }
   CostRange save() const;
   // An evaluation is given up where the budget ends in it, so it surprises nobody.
-  CostRange evaluation() const { return CostRange::exactly(evaluations_.range(estimates_.evaluation, 1).usual); }
+  CostRange evaluation() const { return CostRange::exactly(evaluations_.range(evaluation_estimate(), 1).usual); }
 
   // Device-seconds that all attempts together may take.
   std::optional<double> limit() const { return limit_; }
@@ -84,6 +85,7 @@ class Budget {
     double expected(double estimate, double size) const;
     CostRange range(double estimate, double size) const;
     bool none() const { return last_.empty(); }
+    std::optional<double> of_size_1() const;  // expected, by those that this attempt measured; nothing: none yet
 
    private:
     struct Cost {
@@ -95,6 +97,7 @@ class Budget {
     bool measured_ = false;
   };
 
+  double evaluation_estimate() const;
   const Costs& saves() const { return saves_.none() ? saves_of_others_ : saves_; }
 
   std::optional<double> limit_;

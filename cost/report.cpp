@@ -50,7 +50,9 @@ constexpr Definition kDefinitions[] = {
     {"forecast",
      "What is spent, and the tokens that are left at the pace of the last half of the steps, with their saves and "
      "evaluations, without restarts; the range is the pace of the cheapest and of the dearest tenth of them."},
-    {"memory", "The largest resident size of any rank, beside what rank 0 planned before the first step."},
+    {"memory",
+     "The largest resident size of any rank in the steps of the last attempt, beside what rank 0 planned before its "
+     "first step."},
     {"prediction of a step",
      "In device-seconds, made before the first step: from its FLOPs and the measured peak or, where there is a budget, "
      "from trying a part of it."},
@@ -75,17 +77,18 @@ double median(std::vector<double> values) {
 }
 
 void add_hours(Report& r) {
-  const LedgerTotals totals = [&] {
-    LedgerTotals t;
-    for (const BookedLine& booked : r.history.ledger) {
-      t.device_seconds += standing_seconds(booked);
-      t.unaccounted_seconds += booked.line.unaccounted_seconds;
-    }
-    return t;
-  }();
+  LedgerTotals totals;
+  CostSeconds in_steps;  // but for one that is not done, or never was
+  const int64_t last = r.history.steps.empty() ? 0 : r.history.steps.back().step;
+  for (const BookedLine& booked : r.history.ledger) {
+    const CostSeconds seconds = standing_seconds(booked);
+    totals.device_seconds += seconds;
+    totals.unaccounted_seconds += booked.line.unaccounted_seconds;
+    if (booked.line.step <= last) in_steps += seconds;
+  }
   for (size_t k = 0; k < kCostKinds; ++k) {
     r.by_kind.of[k] = totals.device_seconds.of[k] / kHour;
-    if (is_step_work(static_cast<CostKind>(k))) r.productive += r.by_kind.of[k];
+    if (is_step_work(static_cast<CostKind>(k))) r.productive += in_steps.of[k] / kHour;
   }
   r.unaccounted = totals.unaccounted_seconds / kHour;
   r.device_hours = totals.sum() / kHour;
@@ -159,6 +162,7 @@ void add_speed(Report& r) {
     tokens += step.tokens_per_s * step.step_ms * 1e-3;
     r.model_flops += step.model_flops;
     r.peak_gib = std::max(r.peak_gib, step.peak_gib);
+    if (step.attempt == h.described_attempt) r.planned_peak_gib = std::max(r.planned_peak_gib, step.peak_gib);
     if (!step.mfu) continue;
     used += *step.mfu * step.step_ms * 1e-3;
     mfu_seconds += step.step_ms * 1e-3;

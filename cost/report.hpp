@@ -35,8 +35,7 @@ struct ReportFacts {
   std::optional<Money> budget_money;          // at most one is there
   int64_t total_tokens = 0;                   // of the whole run
   int64_t parameters = 0, active_parameters = 0;
-  double flops_per_token = 0;  // of training (cost/flops.hpp)
-  std::string tokenizer;
+  double flops_per_token = 0;            // of training (cost/flops.hpp)
   std::vector<FieldDifference> changed;  // settings that differ from their defaults: the default, then the run's
   std::vector<std::pair<std::string, std::string>> settings;  // all of them, but for run.dir
   std::string config;                                         // resolved, as YAML
@@ -77,8 +76,9 @@ struct Report {
   std::optional<double> train_loss, valid_loss, best_valid_loss, valid_ppl, bits_per_byte;
   double tokens_per_s = 0, tokens_per_device_hour = 0;
   std::optional<double> mfu, device_hours_per_trillion_tokens;
-  double model_flops = 0;  // done by the steps that stand
-  double peak_gib = 0;
+  double model_flops = 0;       // done by the steps that stand
+  double peak_gib = 0;          // of all steps that stand
+  double planned_peak_gib = 0;  // of those of the attempt whose plan is known; 0: it did none
   std::optional<double> first_step_predicted, median_step;  // device-seconds
   double saves_stall_seconds = 0;
   std::optional<double> worst_violation;  // at the end

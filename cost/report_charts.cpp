@@ -184,7 +184,9 @@ LineChart course(const Report& r, const char* title, const char* y_label, const 
 LineChart memory_chart(const Report& r) {
   LineChart chart{.title = "Memory of the largest rank", .x_label = "tokens", .y_label = "GiB", .y_from_zero = true};
   chart.lines.push_back(line_of(r, "measured peak", kBlue, tokens_of, [](const StepPoint& s) { return s.peak_gib; }));
-  const std::vector<StepPoint>& steps = r.history.steps;
+  std::vector<StepPoint> steps;  // that the plan was for
+  for (const StepPoint& step : r.history.steps)
+    if (step.attempt == r.history.described_attempt) steps.push_back(step);
   if (steps.empty()) return chart;
   for (const auto& [kind, bytes] : r.history.memory) {
     if (kind != "expected" && kind != "at_most") continue;
@@ -310,7 +312,7 @@ std::vector<ReportChart> report_charts(const Report& r) {
   add(norm, "Of the total loss, logarithmic." + shaded);
   add(course(r, "Learning rate", "rate", "learning rate", [](const StepPoint& s) { return s.lr; }),
       "Of every step." + shaded);
-  add(memory_chart(r), "Dashed: what the plan said before the first step.");
+  add(memory_chart(r), "Dashed: what the plan of the last attempt said before its first step.");
   return charts;
 }
 

@@ -77,7 +77,9 @@ std::vector<std::string> warnings_of(const std::vector<Report>& reports, bool va
     warnings.push_back("the runs were evaluated on different held-out data: their losses are not comparable");
   if (!validation && differ([](const Report& r) { return r.history.data; }))
     warnings.push_back("the runs trained on different data: their training losses are not comparable");
-  if (differ([](const Report& r) { return r.facts.tokenizer; }))
+  const bool tokenizers_known =
+      std::ranges::all_of(reports, [](const Report& r) { return r.history.tokenizer.has_value(); });
+  if (tokenizers_known && differ([](const Report& r) { return r.history.tokenizer; }))
     warnings.push_back("the runs have different tokenizers: a loss per token is not comparable");
   for (const Report& r : reports) {
     if (!r.facts.branched_from.empty())

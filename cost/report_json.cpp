@@ -100,6 +100,7 @@ void write(JsonWriter& json, const Report& r) {
   maybe(json, "device_hours_per_trillion_tokens", r.device_hours_per_trillion_tokens);
   maybe(json, "mfu", r.mfu);
   json.field("model_flops", r.model_flops).field("peak_gib", r.peak_gib);
+  json.field("planned_peak_gib", r.planned_peak_gib);
   json.key("planned_bytes").begin_object();
   for (const auto& [kind, bytes] : r.history.memory) json.field(kind, bytes);
   json.end_object();

@@ -41,8 +41,8 @@ std::string definition_list() {
 }  // namespace
 
 std::string report_markdown(const Report& r) {
-  std::string text =
-      fmt::format("# {}\n\n{}. Made {}.\n\n| | | |\n|---|---:|---|\n", r.name(), headline_sentence(r), r.facts.made_at);
+  std::string text = fmt::format("# {}\n\n{}. Made {}.\n\n| | | |\n|---|---:|---|\n", cell(r.name()),
+                                 headline_sentence(r), r.facts.made_at);
   for (const ReportFigure& f : headline(r)) text += row({f.name, f.value, f.note});
   for (const ReportTable& t : report_tables(r)) text += table(t);
   return text + definition_list();

@@ -22,7 +22,7 @@ figure{margin:0;border:1px solid var(--line);border-radius:6px;padding:10px 12px
 figure h3{font-size:15px;margin:0 0 4px}
 svg{display:block;width:100%;height:auto;font-size:14px;fill:var(--ink)}
 svg .grid{stroke:#e3e7eb;fill:none}svg .frame{stroke:#57606a;fill:none}
-svg .line{fill:none;stroke-width:2}svg .faint{stroke-width:1;opacity:.55}svg .band{fill:#eef1f4}svg .mark{stroke:#222;stroke-width:2;fill:none}
+svg .line{fill:none;stroke-width:2;stroke-linecap:round}svg .line[stroke-dasharray]{stroke-linecap:butt}svg .faint{stroke-width:1;opacity:.55}svg .band{fill:#eef1f4}svg .mark{stroke:#222;stroke-width:2;fill:none}
 .table{overflow-x:auto}
 table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:4px 14px 4px 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}

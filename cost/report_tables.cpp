@@ -27,6 +27,12 @@ std::string seconds_text(double s) { return s < 100 ? fmt::format("{:.3g} s", s)
 std::string bytes_text(double bytes) {
   return bytes < 1e9 ? fmt::format("{:.1f} MiB", bytes / (1 << 20)) : fmt::format("{:.2f} GiB", bytes / (1 << 30));
 }
+// "-0.00" is 0.00.
+std::string without_signed_zero(std::string number) {
+  if (number.starts_with('-') && number.find_first_of("123456789") == std::string::npos) number.erase(0, 1);
+  return number;
+}
+
 // 2026-11-24T15:20:01.123Z as people write it.
 std::string moment_text(const std::string& iso) {
   return iso.size() < 19 ? iso : iso.substr(0, 10) + " " + iso.substr(11, 8);
@@ -104,8 +110,8 @@ ReportTable prediction_table(const Report& r) {
                       fmt::format("{:.4g}", *r.median_step), ratio(*r.first_step_predicted, *r.median_step)});
   }
   for (const auto& [kind, bytes] : r.history.memory) {
-    if (kind != "expected" || r.peak_gib <= 0) continue;
-    const double measured = r.peak_gib * (1 << 30);
+    if (kind != "expected" || r.planned_peak_gib <= 0) continue;
+    const double measured = r.planned_peak_gib * (1 << 30);
     t.rows.push_back({"peak memory of a rank", bytes_text(static_cast<double>(bytes)), bytes_text(measured),
                       ratio(static_cast<double>(bytes), measured)});
   }
@@ -120,7 +126,10 @@ ReportTable memory_table(const Report& r) {
                         : kind == "expected" ? "all, expected"
                                              : kind,
                         bytes_text(static_cast<double>(bytes))});
-  if (!t.rows.empty() && r.peak_gib > 0) t.rows.push_back({"measured peak", bytes_text(r.peak_gib * (1 << 30))});
+  if (t.rows.empty()) return t;
+  if (r.planned_peak_gib > 0) t.rows.push_back({"measured peak", bytes_text(r.planned_peak_gib * (1 << 30))});
+  if (r.peak_gib > r.planned_peak_gib)
+    t.rows.push_back({"measured peak of all attempts", bytes_text(r.peak_gib * (1 << 30))});
   return t;
 }
 
@@ -204,18 +213,21 @@ int decimals_of(double hours) {
 
 }  // namespace
 
-std::string hours_text(double hours) { return hours == 0 ? "0" : grouped_fixed(hours, decimals_of(hours)); }
+std::string hours_text(double hours) {
+  return hours == 0 ? "0" : without_signed_zero(grouped_fixed(hours, decimals_of(hours)));
+}
 
 std::string hours_beside(double hours, double all) {
-  return hours == 0 ? "0" : grouped_fixed(hours, std::min(10, decimals_of(all) + 1));
+  return hours == 0 ? "0" : without_signed_zero(grouped_fixed(hours, std::min(10, decimals_of(all) + 1)));
 }
 
 std::string money_text(double amount, const std::string& currency) {
-  const std::string number = std::fabs(amount) >= 100 ? grouped_fixed(amount, 2) : fmt::format("{:.4f}", amount);
+  const std::string number =
+      without_signed_zero(std::fabs(amount) >= 100 ? grouped_fixed(amount, 2) : fmt::format("{:.4f}", amount));
   return currency.empty() ? number : fmt::format("{} {}", number, currency);
 }
 
-std::string percent_text(double fraction) { return fmt::format("{:.1f}%", fraction * 100); }
+std::string percent_text(double fraction) { return without_signed_zero(fmt::format("{:.1f}%", fraction * 100)); }
 
 std::string kind_text(CostKind kind) {
   if (kind == CostKind::startup) return "start-up";

@@ -128,7 +128,8 @@ ExpertLoad read_load(const Json& json) {
     for (const Json& count : row.items()) counts.push_back(count.as_int());
     if (counts.empty()) row.fail_here("a layer without experts");
   }
-  if (load.layers.size() != load.counts.size()) json.fail_here("layers and counts are not of one length");
+  if (load.counts.empty() || load.layers.size() != load.counts.size())
+    json.fail_here("layers and counts are not of one length, or of none");
   return load;
 }
 
@@ -168,6 +169,8 @@ void read_environment(const std::string& path, RunHistory& h) {
   h.preset = text_or_empty(json, "preset");
   h.ranks = json.at("ranks").as_int();
   h.threads_per_rank = json.at("threads_per_rank").as_int();
+  if (const Json* attempt = json.find("attempt")) h.described_attempt = attempt->as_int();
+  if (const Json* tokenizer = json.find("tokenizer")) h.tokenizer = tokenizer->as_string();
   h.hosts = texts(json, "hosts");
   h.data = texts(json, "data");
   h.valid_data = texts(json, "valid_data");
@@ -219,6 +222,7 @@ RunHistory read_run_history(const std::string& run_directory) {
     history.begin_tokens = booked.line.tokens;
     break;
   }
+  if (!history.steps.empty()) history.described_attempt = history.steps.back().attempt;
   read_environment(file("env.json"), history);
   if (const std::optional<RunStatus> status = read_status(file("status.json"))) {
     history.state = status->state;

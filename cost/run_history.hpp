@@ -68,6 +68,8 @@ struct RunHistory {
   // env.json, of the last attempt; empty or 0 where an older program wrote none.
   std::string version, commit, build_type, cpu, isa, preset;
   int64_t ranks = 0, threads_per_rank = 0;
+  int64_t described_attempt = 0;         // that wrote env.json; older programs did not say: the last that did a step
+  std::optional<std::string> tokenizer;  // nothing: not said; empty: the data is numbers
   std::vector<std::string> hosts, data, valid_data, command;
   std::vector<std::pair<std::string, int64_t>> memory;  // bytes of rank 0 as planned, by kind
   struct Deviation {

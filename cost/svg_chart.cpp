@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 namespace tael {
 
@@ -216,17 +217,19 @@ std::string nothing(const std::string& title) {
 }
 
 void draw(Drawing& d, const ChartLine& line, size_t most, const Axis& x, const Axis& y) {
-  std::string path;
-  bool pen_down = false;
-  std::string points;
+  std::string path, points;
+  size_t together = 0;  // points since the pen was put down
+  // A point alone is a closed path of no length, which the round ends of the line make visible.
+  const auto pen_up = [&] {
+    if (std::exchange(together, 0) == 1) path += 'z';
+  };
   for (const auto& [px, py] : thinned(line, most)) {
     if (!std::isfinite(px) || !std::isfinite(py) || (y.log && py <= 0)) {
-      pen_down = false;
+      pen_up();
       continue;
     }
     const double at = std::clamp(py, y.low, y.high);
-    path += fmt::format("{}{:.1f} {:.1f}", pen_down ? "L" : "M", d.x(x, px), d.y(y, at));
-    pen_down = true;
+    path += fmt::format("{}{:.1f} {:.1f}", together++ > 0 ? "L" : "M", d.x(x, px), d.y(y, at));
     if (line.points) {
       points +=
           fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"><title>{}: {:.6g}</title></circle>",
@@ -234,6 +237,7 @@ void draw(Drawing& d, const ChartLine& line, size_t most, const Axis& x, const A
     }
   }
   if (path.empty()) return;
+  pen_up();
   d.add("<path class=\"line{}\" d=\"{}\" stroke=\"{}\"{}/>{}", line.faint ? " faint" : "", path, line.color,
         line.dashed ? " stroke-dasharray=\"6 4\"" : "", points);
 }
@@ -314,9 +318,9 @@ std::string svg(const LineChart& chart) {
       if (line.faint == faint)
         draw(d, line, std::clamp(kMostOfAllLines / chart.lines.size(), kMostPoints / 10, kMostPoints), x, y);
   for (const ChartMark& mark : chart.marks) {
-    if (mark.x < x.low || mark.x > x.high) continue;
-    d.add("<path class=\"mark\" d=\"M{0:.1f} {1:.1f}v9\"><title>{2}</title></path>", d.x(x, mark.x),
-          Drawing::bottom() - 9, escaped(mark.text));
+    // What happened before the first point, or behind the last, is at the edge.
+    d.add("<path class=\"mark\" d=\"M{0:.1f} {1:.1f}v9\"><title>{2}</title></path>",
+          d.x(x, std::clamp(mark.x, x.low, x.high)), Drawing::bottom() - 9, escaped(mark.text));
   }
   d.frame();
   d.legend(names);

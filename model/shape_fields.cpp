@@ -302,7 +302,23 @@ class ShapeCheck {
   const std::string& source_;
 };
 
+// transformers writes its class's 3 dense layers whatever the model, and means all of them.
+constexpr int64_t kDenseOfTheClass = 3;
+bool has_dense_layers_of_the_class(const ModelShape& s) {
+  return s.first_k_dense_replace == kDenseOfTheClass && s.num_hidden_layers <= kDenseOfTheClass;
+}
+
 }  // namespace
+
+void leave_out_mtp_of_the_class(ModelFields& fields) {
+  ModelShape& s = fields.shape;
+  constexpr int64_t kMtpOfTheClass = 1;
+  if (s.model_type != ModelType::deepseek_v3 || !has_dense_layers_of_the_class(s) ||
+      s.num_nextn_predict_layers != kMtpOfTheClass)
+    return;
+  s.num_nextn_predict_layers = 0;
+  fields.mtp_left_out = true;
+}
 
 void complete_and_check(ModelFields& fields, const Reading& reading, const std::string& path,
                         const std::string& source) {
@@ -310,15 +326,7 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
     return reading.given(path.empty() ? std::string(name) : fmt::format("{}.{}", path, name));
   };
   ModelShape& s = fields.shape;
-  // transformers writes its class's 3 dense layers and 1 MTP module whatever the model, and means all layers and none.
-  constexpr int64_t kDenseOfTheClass = 3, kMtpOfTheClass = 1;
-  if (s.first_k_dense_replace == kDenseOfTheClass && s.num_hidden_layers <= kDenseOfTheClass) {
-    s.first_k_dense_replace = s.num_hidden_layers;
-    if (s.model_type == ModelType::deepseek_v3 && s.num_nextn_predict_layers == kMtpOfTheClass) {
-      s.num_nextn_predict_layers = 0;
-      fields.mtp_left_out = true;
-    }
-  }
+  if (has_dense_layers_of_the_class(s)) s.first_k_dense_replace = s.num_hidden_layers;
   // The defaults of the two released configuration classes.
   if (s.model_type == ModelType::deepseek_v2) {
     if (!given("scoring_func")) s.scoring_func = ScoringFunc::softmax;

@@ -46,6 +46,11 @@ struct ModelFields {
 
 void describe(ModelFields& fields, FieldVisitor& visitor);
 
+// transformers writes its class's 1 MTP module, and 3 dense layers, whatever the model, and means none where there are
+// no MoE layers behind those. Where weights are there, they tell; for a model without any this takes the 1 as 0, and
+// notes it.
+void leave_out_mtp_of_the_class(ModelFields& fields);
+
 // What the configuration class of the model type says for keys that were not given, then every rule on the shape alone.
 // `path` is that of the map in the configuration ("model", or empty for a config.json); `source` stands before messages
 // about keys that are nowhere.

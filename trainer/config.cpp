@@ -93,6 +93,7 @@ class Loader {
     const bool has_model = std::any_of(loaded.reading.origins.begin(), loaded.reading.origins.end(),
                                        [](const auto& entry) { return entry.first.starts_with("model."); });
     if (!has_model) return;
+    leave_out_mtp_of_the_class(loaded.config.model);
     complete_and_check(loaded.config.model, loaded.reading, "model", loaded.files.front());
     if (loaded.config.model.preset.empty()) return;
     complete_and_check(preset_.model, preset_reading_, "model", loaded.files.front());

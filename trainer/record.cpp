@@ -70,7 +70,7 @@ void Record::beat() {
 
 void Record::describe() const {
   require_owned();
-  directory_.describe(loaded_, environment_);
+  directory_.describe(loaded_, environment_, attempt());
 }
 
 void Record::begin_at(int64_t step) {

@@ -63,7 +63,7 @@ RunDirectory::Found RunDirectory::look(const std::string& path) {
 
 RunDirectory::RunDirectory(const std::string& path) : path_(path) { make_directories(path); }
 
-void RunDirectory::describe(const LoadedConfig& loaded, const Environment& environment) const {
+void RunDirectory::describe(const LoadedConfig& loaded, const Environment& environment, int64_t attempt) const {
   replace_file(file("config.yaml"), resolved_yaml(loaded));
   JsonWriter json(JsonWriter::Style::pretty);
   json.begin_object()
@@ -73,6 +73,7 @@ void RunDirectory::describe(const LoadedConfig& loaded, const Environment& envir
       .field("compiler", std::string("gcc ") + __VERSION__)
       .field("cpu", cpu_model())
       .field("cpu_isa", std::string(name_of(environment.execution.isa)))
+      .field("attempt", attempt)
       .field("ranks", static_cast<int64_t>(environment.ranks))
       .field("threads_per_rank", static_cast<int64_t>(environment.execution.threads));
   if (!environment.job.empty()) json.field("job", environment.job);
@@ -82,6 +83,7 @@ void RunDirectory::describe(const LoadedConfig& loaded, const Environment& envir
     for (const std::string& text : texts) json.value(text);
     json.end_array();
   };
+  json.field("tokenizer", environment.tokenizer);
   list("hosts", environment.hosts);
   list("data", environment.data);
   list("valid_data", environment.valid_data);

@@ -22,6 +22,7 @@ struct Environment {
   std::vector<std::string> valid_data;                 // and of the held-out ones
   std::vector<std::pair<std::string, size_t>> memory;  // planned bytes of rank 0 by kind, sums at the end
   std::string job = {};                                // the scheduler's number of the job; empty: none
+  std::string tokenizer = {};                          // that the shards say; empty: they are numbers
   AttemptConditions conditions = {};                   // for the ledger
   std::string branched_from = {};                      // the checkpoint of another run that this run began from
 };
@@ -44,7 +45,7 @@ class RunDirectory {
   // Makes the directory, or takes the one that is there.
   explicit RunDirectory(const std::string& path);
   // config.yaml and env.json of the attempt that begins. Only the owner of the lock writes.
-  void describe(const LoadedConfig& loaded, const Environment& environment) const;
+  void describe(const LoadedConfig& loaded, const Environment& environment, int64_t attempt) const;
 
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }

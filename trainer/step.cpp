@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/rng.hpp"
 #include "optim/expert_bias.hpp"
@@ -167,9 +168,10 @@ double trial_step(Run& run, int64_t sequences) {
     run_micro_batch(run, batch, 0, count, coefficients, grads, 0, ignored);
     return run.clock.now() - begin;
   };
-  // The first touches memory for the first time; where it is long that matters little.
-  constexpr double kEnough = 0.25;  // seconds
-  double seconds = 0;               // of this rank
+  // The first round touches memory for the first time; where it is long that matters little. Of two the shorter counts:
+  // the machine may have stalled in the other.
+  constexpr double kEnough = 0.25, kLong = 5;                // seconds
+  double seconds = std::numeric_limits<double>::infinity();  // of this rank
   for (const bool warm : {false, true}) {
     run.comm.barrier();
     const double begin = run.clock.now();
@@ -190,10 +192,10 @@ double trial_step(Run& run, int64_t sequences) {
     const double reduced = run.clock.now();
     global_norm(run.stream, run.spans, grads, run.norm_rows);
     const double norm = run.clock.now() - reduced, rest = summed - begin - computed + 9 * norm;
-    seconds = rest + computed / static_cast<double>(runs) * static_cast<double>(micro_batches);
+    seconds = std::min(seconds, rest + computed / static_cast<double>(runs) * static_cast<double>(micro_batches));
     int64_t longest = static_cast<int64_t>((reduced - begin) * 1e9);
     run.comm.all_reduce({&longest, 1}, ReduceOp::max);
-    if (static_cast<double>(longest) * 1e-9 > 1) break;
+    if (static_cast<double>(longest) * 1e-9 > kLong) break;
   }
   int64_t slowest = static_cast<int64_t>(seconds * 1e9);
   run.comm.all_reduce({&slowest, 1}, ReduceOp::max);

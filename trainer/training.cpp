@@ -77,7 +77,9 @@ Training::Ending Training::loop() {
       report = train_step(run_, progress_);
     }
     const double seconds = run_.clock.now() - begin;
-    budget_.step_took(seconds * run_.comm.size(), size);
+    // With what was written since it was found to fit.
+    budget_.step_took((run_.clock.now() - now.at) * run_.comm.size(), size);
+    report_status_now_and_then();
     // A save that goes on, or begins now, must come to its end before the last one can begin.
     now = border(progress_.step >= run_.steps, saver_->busy() || save_due());
     finish_report(report, size, seconds, now);
@@ -91,8 +93,6 @@ Training::Ending Training::loop() {
       if (report.step % run_.config.training.log_interval == 0 || report.step == run_.steps)
         console_->step(report, seconds_left());
       warn_of_the_budget();
-      // Replacing a file waits for the disk, which a short step must not.
-      if (run_.clock.now() - status_at_ >= kStatusSeconds) report_status("running", spent_now());
     }
     if (save_if_due()) now = booked_border("checkpoint");
     wait_for_room(now);
@@ -101,6 +101,17 @@ Training::Ending Training::loop() {
     wait_for_room(now);
   }
   return Ending::steps_done;
+}
+
+// Replacing a file waits for the disk: a short step must not, and what it takes is spent before the next step is asked
+// for.
+void Training::report_status_now_and_then() {
+  if (!record_ || run_.clock.now() - status_at_ < kStatusSeconds) return;
+  const CostRange once_more =
+      CostRange::exactly(status_took_ * run_.comm.size());  // the step has that of its end in it
+  if (!budget_.fits(spent_now(), cost_of_next_step(progress_.step, tokens()) + once_more)) return;
+  const Charged charged(run_.clock, CostKind::idle);
+  report_status("running", spent_now());
 }
 
 // A save that goes on may take less than it seems to: before a run ends for it, it is waited for.
@@ -255,7 +266,7 @@ void Training::tell(const SaveResult& result) {
   // One that failed says only that a whole one may be as dear.
   if (!result.error || seconds > budget_.expected_save()) {
     budget_.save_took(seconds);
-    unbooked_save_ = seconds;
+    unbooked_save_ = std::max(seconds, unbooked_save_.value_or(0));
   }
   if (result.error) {
     ++failed_saves_;
@@ -294,9 +305,7 @@ void Training::save_last() {
   if (record_) ledger = record_->ledger().totals().device_seconds;
   const SaveResult result =
       saver_->save_now(run_state(run_, progress_, attempt_, ledger), checkpoint_texts(run_.loaded));
-  if (result.error)
-    throw AgreedError(result.error->code(),
-                      fmt::format("no checkpoint of step {}: {}", grouped(result.step), result.error->what()));
+  if (result.error) failed_saves_ = kMostFailedSaves;  // that stops whatever on_error says
   tell(result);
 }
 
@@ -327,10 +336,16 @@ Training::Ending Training::finish() {
   if (over != 0) no_room_for_ = cost_of_the_end();
   run_.comm.broadcast(std::as_writable_bytes(std::span(&over, 1)), 0);
   if (over != 0) return Ending::budget_used;
-  if (!run_.valid_shards.empty() && !leaves_out_evaluation() && !evaluate_now())
-    return border(true).stop ? Ending::stop_asked : Ending::budget_used;
+  if (!run_.valid_shards.empty() && !leaves_out_evaluation() && !evaluate_now()) return given_up();
   write_model();
   return Ending::steps_done;
+}
+
+// The last evaluation was.
+Training::Ending Training::given_up() {
+  if (border(true).stop) return Ending::stop_asked;
+  no_room_for_ = cost_of_the_end();
+  return Ending::budget_used;
 }
 
 Exit Training::end(Ending ending) {
@@ -385,8 +400,9 @@ void Training::record_failure(const Error& error) {
     attempt([&] {
       CostSeconds mine = run_.clock.seconds();
       for (double& x : mine.of) x *= run_.comm.size();  // the other ranks may be gone
-      record_->ledger().book("end", progress_.step + 1, tokens(), mine);
+      record_->ledger().book("end", progress_.step + 1, tokens(), mine, {.save = unbooked_save_});
     });
+    attempt([&] { record_->directory().remove_stop(); });  // it has ended
     attempt([&] { record_->end(progress_.step, tokens(), "failed"); });
     attempt([&] { status_of_failure(); });
     attempt([&] { record_->release(static_cast<int>(error.code()), std::string("failed: ") + error.what()); });
@@ -408,8 +424,10 @@ void Training::report_status(const char* state, double spent) {
   RunStatus status{
       .state = state, .step = progress_.step, .steps = run_.steps, .tokens = tokens(), .device_hours = spent / 3600};
   if (token_seconds_ > 0 && std::string_view(state) == "running") status.eta_s = seconds_left();
+  const double begin = run_.clock.now();
   record_->status(status);
   status_at_ = run_.clock.now();
+  status_took_ = std::max(status_at_ - begin, status_took_ / 2);  // as it was lately
 }
 
 }  // namespace tael

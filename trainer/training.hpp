@@ -81,6 +81,7 @@ class Training {
   void book(const char* kind, const Border& border, std::optional<double> predicted = std::nullopt);
   Ending loop();
   void wait_for_room(Border& now);
+  void report_status_now_and_then();
   void warn_of_the_budget();
   // `tokens` and `seconds` of the step.
   void finish_report(StepReport& report, double tokens, double seconds, const Border& border);
@@ -98,6 +99,7 @@ class Training {
   void save_last();
   void write_model();
   Ending finish();
+  Ending given_up();
   Exit end(Ending ending);
   void record_failure(const Error& error);
   void status_of_failure();
@@ -139,6 +141,7 @@ class Training {
   double no_room_for_ = 0;               // device-seconds that the budget had no room for, on rank 0
   std::optional<double> unbooked_save_;  // device-seconds that the last one took, until the ledger has them
   double status_at_ = 0;                 // when status.json was last written
+  double status_took_ = 0;               // seconds
 };
 
 }  // namespace tael

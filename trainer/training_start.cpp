@@ -124,6 +124,7 @@ void Training::take_directory() {
                                   .valid_data = data_digests(run_.valid_shards),
                                   .memory = run_.memory_by_kind(),
                                   .job = setup_.job,
+                                  .tokenizer = tokenizer_of(run_.train_shards),
                                   .conditions = conditions,
                                   .branched_from = setup_.branched_from},
                       run_.clock, began_);

@@ -94,11 +94,7 @@ TEST(HfDirectory, ThroughMemoryAndBackGivesTheSameBytes) {
 // transformers does not ask n_routed_experts or moe_layer_freq which layers are dense.
 TEST(HfDirectory, AModelWithoutExpertsSaysThatAllItsLayersAreDense) {
   const HfDirectory golden = HfDirectory::open(kGolden + "v3");
-  for (const bool without_experts : {true, false}) {
-    ModelShape shape = read_hf_shape(golden);
-    shape.num_nextn_predict_layers = 0;
-    shape.first_k_dense_replace = 1;
-    (without_experts ? shape.n_routed_experts : shape.moe_layer_freq) = without_experts ? 0 : shape.num_hidden_layers;
+  const auto comes_back = [](const ModelShape& shape) {
     const std::string text = hf_config_text(shape);
     EXPECT_NE(text.find(fmt::format("\"first_k_dense_replace\": {},", shape.num_hidden_layers)), std::string::npos)
         << text;
@@ -110,6 +106,18 @@ TEST(HfDirectory, AModelWithoutExpertsSaysThatAllItsLayersAreDense) {
     for (size_t i = 0; i < table.params.size(); ++i) EXPECT_EQ(read.params[i].name, table.params[i].name);
     EXPECT_EQ(read.size(), table.size());
     EXPECT_EQ(read.bias_size(), table.bias_size());
+  };
+  ModelShape shape = read_hf_shape(golden);
+  shape.first_k_dense_replace = 1;
+  shape.moe_layer_freq = shape.num_hidden_layers;
+  comes_back(shape);
+  shape.n_routed_experts = 0;
+  for (const int64_t layers : {1, 2, 3, 4}) {  // 3 and one module are what transformers writes of any model
+    for (const int64_t modules : {0, 1, 2}) {
+      shape.num_hidden_layers = layers;
+      shape.num_nextn_predict_layers = modules;
+      comes_back(shape);
+    }
   }
 }
 

@@ -52,6 +52,17 @@ TEST(Budget, OfThingsThatFollowOneMaySurprise) {
   EXPECT_EQ((CostRange::exactly(3) * 2).most, 6);
 }
 
+// The trial before the first step may have been stalled.
+TEST(Budget, AnEvaluationIsExpectedToTakeSoManySteps) {
+  Budget budget(1000.0, {.step = 10, .save = 0, .evaluation = 300});
+  EXPECT_EQ(budget.expected_evaluation(), 300);
+  for (int i = 0; i < 20; ++i) budget.step_took(4, 2);
+  EXPECT_EQ(budget.expected_evaluation(), 60);
+  EXPECT_EQ(budget.evaluation().most, 75);
+  budget.evaluation_took(50);
+  EXPECT_EQ(budget.expected_evaluation(), 50);
+}
+
 TEST(Budget, ALargerStepIsTakenToCostAsMuchMore) {
   Budget budget(1000.0, {.step = 0.5, .save = 0, .evaluation = 0});
   EXPECT_EQ(budget.expected_step(16), 8);

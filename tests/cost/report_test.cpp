@@ -368,6 +368,34 @@ TEST(Report, OfARunThatDidNothingYet) {
   JsonDocument::parse(report_json(r), "json");
 }
 
+// An attempt with larger micro-batches needed more, by a plan that is not there any more.
+TEST(Report, MemoryStandsBesideThePlanOfItsAttempt) {
+  const ScratchDirectory run;
+  write_run(run);
+  RunHistory history = read_run_history(run.path());
+  EXPECT_EQ(history.described_attempt, 2);
+  history.steps.front().peak_gib = 3;
+  const Report r = make_report(std::move(history), facts(run.path()));
+  EXPECT_EQ(r.peak_gib, 3);
+  EXPECT_EQ(r.planned_peak_gib, 0.25);
+  const std::string text = report_markdown(r);
+  EXPECT_NE(text.find("| peak memory of a rank | 256.0 MiB | 256.0 MiB | 1.00 |"), std::string::npos) << text;
+  EXPECT_NE(text.find("| measured peak of all attempts | 3.00 GiB |"), std::string::npos) << text;
+}
+
+// The work of a step that failed stands nowhere.
+TEST(Report, AStepThatFailedIsNoGoodput) {
+  const ScratchDirectory run;
+  write_run(run);
+  run.write("ledger.jsonl", ledger_line(1, 0, "start", 5, R"("startup":10)") +
+                                ledger_line(1, 1, "step", 15, R"("compute":20)") +
+                                ledger_line(1, 2, "end", 25, R"("compute":20)"));
+  run.write("metrics.jsonl", step_line(1, 1, "5.0", 30 / 3600.0));
+  const Report r = make_report(read_run_history(run.path()), facts(run.path()));
+  EXPECT_NEAR(r.productive, 20 / 3600.0, 1e-12);
+  EXPECT_NEAR(r.goodput, 0.4, 1e-12);
+}
+
 TEST(Report, RefusesWhatIsNoRunOrIsDamaged) {
   ScratchDirectory run;
   EXPECT_EQ(run.relative(error_of(Exit::bad_config, [&] { read_run_history(run.path()); })),
@@ -379,7 +407,11 @@ TEST(Report, RefusesWhatIsNoRunOrIsDamaged) {
   run.write("experts.jsonl", R"({"attempt":1,"step":2,"tokens":5,"layers":[1,2],"counts":[[1]]})"
                              "\n");
   EXPECT_EQ(run.relative(error_of(Exit::bad_data, [&] { read_run_history(run.path()); })),
-            "DIR/experts.jsonl:1:1: layers and counts are not of one length");
+            "DIR/experts.jsonl:1:1: layers and counts are not of one length, or of none");
+  run.write("experts.jsonl", R"({"attempt":1,"step":2,"tokens":5,"layers":[],"counts":[]})"
+                             "\n");
+  EXPECT_EQ(run.relative(error_of(Exit::bad_data, [&] { read_run_history(run.path()); })),
+            "DIR/experts.jsonl:1:1: layers and counts are not of one length, or of none");
 }
 
 Report run_of(const std::string& name, double price, const std::vector<std::array<double, 3>>& evals) {
@@ -470,7 +502,9 @@ TEST(Comparison, WarnsOfWhatCannotBeCompared) {
   Report a = run_of("a", 0, {{1, 10, 6.0}}), b = run_of("b", 0, {{1, 10, 6.0}});
   b.history.valid_data = {"other"};
   b.history.cpu = "other";
-  b.facts.tokenizer = "other";
+  b.history.tokenizer = "other";
+  EXPECT_EQ(compare({a, b}).warnings.size(), 2u);  // an older program did not say a's
+  a.history.tokenizer = "bytes";
   EXPECT_EQ(compare({a, b}).warnings.size(), 3u);
   a.facts.settings.push_back({"training.seq_length", "64"});
   EXPECT_EQ(compare({a, b}).warnings.size(), 4u);

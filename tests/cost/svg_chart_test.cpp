@@ -78,6 +78,7 @@ TEST(LineChart, KeepsTheExtremesOfLongData) {
 TEST(LineChart, BreaksAtWhatIsNoNumber) {
   const std::string text = svg(chart_of({0, 1, 2, 3, 4}, {1, 2, NAN, 3, INFINITY}));
   EXPECT_EQ(points(text).size(), 3u);
+  EXPECT_EQ(count(text, "z\" stroke"), 1u);  // the one that stands alone is seen
   EXPECT_EQ(text.find("nan"), std::string::npos);
   EXPECT_EQ(text.find("inf"), std::string::npos);
 }

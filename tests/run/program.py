@@ -62,7 +62,9 @@ class Run:
         self.path, self.done = pathlib.Path(path), done
 
     def metrics(self, kind=None):
-        lines = [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+        text = (self.path / "metrics.jsonl").read_text()
+        # Of a run that goes on the last line may be half there.
+        lines = [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
         return [line for line in lines if kind is None or line["kind"] == kind]
 
     def status(self):

@@ -266,6 +266,15 @@ TEST(ConfigJson, VersionThreeHasItsClassesDefaults) {
   EXPECT_EQ(pasted.shape.num_nextn_predict_layers, 0);
   EXPECT_TRUE(pasted.mtp_left_out);
   EXPECT_FALSE(loaded.config.model.mtp_left_out);
+  // Where there are weights, they say whether there are MTP modules.
+  const std::string alone =
+      "{vocab_size: 259, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 3, num_attention_heads: 2, "
+      "q_lora_rank: null, kv_lora_rank: 4, qk_nope_head_dim: 4, qk_rope_head_dim: 2, v_head_dim: 4, "
+      "first_k_dense_replace: 3, num_nextn_predict_layers: 1}";
+  for (const bool with_mtp : {true, false}) {
+    Reading reading;
+    EXPECT_EQ(read_model_json(alone, "config.json", reading, with_mtp).shape.num_nextn_predict_layers, with_mtp);
+  }
   EXPECT_EQ(refusal_of([&] { load(written + "first_k_dense_replace: 4}"); }),
             "78: t.yaml:1:109: model.first_k_dense_replace: 4 dense layers of num_hidden_layers 2");
 }

@@ -32,7 +32,6 @@ void add_settings(const Config& config, const RunHistory& history, ReportFacts& 
   facts.parameters = counts.total;
   facts.active_parameters = counts.active;
   facts.flops_per_token = training_flops_per_token(config.model.shape, config.training.seq_length);
-  facts.tokenizer = config.data.tokenizer;
   facts.changed = changes_from_defaults(config);
   std::erase_if(facts.changed, [](const FieldDifference& d) { return d.path == "run.dir"; });
   for (const WrittenField& field : write_fields(config))
