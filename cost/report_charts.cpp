@@ -215,7 +215,7 @@ HeatMap load_over_time(const Report& r) {
               .x_label = "tokens",
               .y_label = "layer",
               .rows = {},
-              .edges = {0},
+              .edges = {static_cast<double>(r.history.begin_tokens)},
               .values = {},
               .unit = "max violation"};
   const std::vector<ExpertLoad>& loads = r.history.expert_loads;
@@ -291,7 +291,7 @@ std::vector<ReportChart> report_charts(const Report& r) {
       r.forecast
           ? "Dashed: at the pace of the last half of the steps; the band is its cheapest and its dearest tenth." +
                 shaded
-          : "Device-hours of all attempts." + shaded);
+          : "After each step, by all attempts together." + shaded);
   add(course(r, "Throughput", "tokens/s", "tokens/s", [](const StepPoint& s) { return s.tokens_per_s; }),
       "Of the steps alone, all ranks together." + shaded);
   add(course(r, "Model FLOPs utilisation", "% of the measured peak", "MFU",

@@ -48,6 +48,8 @@ struct Axis {
   std::string text(double x) const { return tick_text(x, log ? x : step); }
 };
 
+constexpr double kSmallest = 1e-290;  // that an axis tells from zero: its powers of ten are normal numbers
+
 // Steps of 1, 2 or 5 times a power of ten.
 double nice_step(double span, int wanted) {
   const double raw = span / wanted, power = std::pow(10, std::floor(std::log10(raw)));
@@ -57,8 +59,9 @@ double nice_step(double span, int wanted) {
 }
 
 Axis linear_axis(double low, double high, int wanted, bool widen) {
-  if (!(high > low)) {
-    const double around = low == 0 ? 1 : std::fabs(low) * 0.1;
+  // What differs in the last digits of a double is equal; no two ticks could be told apart there.
+  if (!(high - low > 1e-9 * std::max(std::fabs(low), std::fabs(high)) && high - low > kSmallest)) {
+    const double around = low == 0 ? 1 : std::max(std::fabs(low) * 0.1, kSmallest);
     low -= around;
     high += around;
   }
@@ -74,8 +77,8 @@ Axis linear_axis(double low, double high, int wanted, bool widen) {
 Axis log_axis(double low, double high) {
   Axis axis;
   axis.log = true;
-  axis.low = low / 1.1;
-  axis.high = high * 1.1;
+  axis.low = std::max(low / 1.1, kSmallest);
+  axis.high = std::max(high * 1.1, 10 * kSmallest);
   const bool many = axis.high / axis.low > 100;
   for (double power = std::pow(10, std::floor(std::log10(axis.low))); power <= axis.high; power *= 10) {
     for (const double factor : {1.0, 2.0, 5.0})

@@ -285,6 +285,9 @@ std::string slurm_script(const SlurmScript& s) {
 # The ledger of the run counts from here.
 TAEL_JOB_STARTED=$(date +%s.%N)
 export TAEL_JOB_STARTED
+# A signal that comes before the launcher is remembered.
+asked=
+trap 'asked=1' USR1
 cd {directory} || exit 74
 
 # Slurm sends USR1 to this shell {signal} s before the time limit. It goes on to the launcher and from there to every
@@ -292,7 +295,6 @@ cd {directory} || exit 74
 # that just starts may miss it.
 launcher=
 teller=
-asked=
 interrupted=
 tell() {{ while sleep 5 && kill -USR1 "$launcher" 2>/dev/null; do :; done; }}
 pass_on() {{

@@ -83,6 +83,20 @@ TEST(LineChart, BreaksAtWhatIsNoNumber) {
   EXPECT_EQ(text.find("inf"), std::string::npos);
 }
 
+// Learning rates at the top of a long cosine; and what no program writes.
+TEST(LineChart, EndsWhereNumbersHardlyDiffer) {
+  for (const double y : {1e-3, 3.0, 5e-324, 1e300}) {
+    for (const bool log : {false, true}) {
+      LineChart chart = chart_of({0, 1, 2}, {y, std::nextafter(y, 0), std::nextafter(y, 1e308)});
+      chart.y_log = log;
+      const std::string text = svg(chart);
+      EXPECT_LT(text.size(), 20'000u) << y;
+      EXPECT_EQ(text.find("nan"), std::string::npos) << y;
+      EXPECT_EQ(text.find("inf"), std::string::npos) << y;
+    }
+  }
+}
+
 TEST(LineChart, SaysThatNothingIsThere) {
   for (const LineChart& empty : {chart_of({}, {}), chart_of({1}, {NAN})})
     EXPECT_NE(svg(empty).find("nothing was recorded"), std::string::npos);
