@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace tael {
 
@@ -17,10 +18,22 @@ void Budget::Costs::add(double device_seconds, double size) {
   if (last_.size() > kRemembered) last_.pop_front();
 }
 
+std::vector<double> Budget::Costs::known(double size) const {
+  double larger = std::numeric_limits<double>::infinity(), largest = 0;
+  for (const Cost& cost : last_) {
+    if (cost.size >= size) larger = std::min(larger, cost.size);
+    largest = std::max(largest, cost.size);
+  }
+  const double nearest = larger < std::numeric_limits<double>::infinity() ? larger : largest;
+  std::vector<double> costs;
+  for (const Cost& cost : last_)
+    if (cost.size == nearest) costs.push_back(cost.device_seconds * std::max(1.0, size / nearest));
+  return costs;
+}
+
 double Budget::Costs::expected(double estimate, double size) const {
   if (last_.empty()) return estimate * size;
-  std::vector<double> costs;
-  for (const Cost& cost : last_) costs.push_back(cost.at(size));
+  std::vector<double> costs = known(size);
   const double last = costs.back();
   const auto median = costs.begin() + static_cast<std::ptrdiff_t>(costs.size() / 2);
   std::ranges::nth_element(costs, median);
@@ -30,15 +43,12 @@ double Budget::Costs::expected(double estimate, double size) const {
 CostRange Budget::Costs::range(double estimate, double size) const {
   const double guess = estimate * size * (1 + kDoubt);
   if (last_.empty()) return CostRange::exactly(guess);
-  double least = last_.front().at(size), most = least;
-  for (const Cost& cost : last_) {
-    least = std::min(least, cost.at(size));
-    most = std::max(most, cost.at(size));
-  }
-  const double doubt = kDoubt / static_cast<double>(last_.size());
-  const CostRange known{expected(estimate, size) * (1 + doubt),
-                        most + std::clamp(most - least, most * doubt, most * kDoubt)};
-  return measured_ ? known : CostRange{std::max(known.usual, guess), std::max(known.most, guess)};
+  const std::vector<double> costs = known(size);
+  const auto [least, most] = std::ranges::minmax(costs);
+  const double doubt = kDoubt / static_cast<double>(costs.size());
+  const CostRange measured{expected(estimate, size) * (1 + doubt),
+                           most + std::clamp(most - least, most * doubt, most * kDoubt)};
+  return measured_ ? measured : CostRange{std::max(measured.usual, guess), std::max(measured.most, guess)};
 }
 
 std::optional<double> Budget::Costs::of_size_1() const {

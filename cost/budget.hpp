@@ -5,8 +5,8 @@
 // by how far they lay apart; both more by a quarter while one is known, an eighth with two, an eightieth with twenty.
 // Of things that follow each other one may surprise: all of them cost what they usually do, and the most doubtful one
 // what it does at most. So a machine that stalled once does not end a run that has room for one more such stall. Before
-// the first of a kind an estimate stands for one. Steps have a size, their tokens: a larger one than those that are
-// known is taken to cost as much more.
+// the first of a kind an estimate stands for one. Steps have a size, their tokens: those of that size count; a larger
+// one than all that are known is taken to cost as much more than the largest.
 #pragma once
 
 #include <algorithm>
@@ -88,10 +88,12 @@ class Budget {
     std::optional<double> of_size_1() const;  // expected, by those that this attempt measured; nothing: none yet
 
    private:
+    // Of those of that size; where there are none, of the next larger, as they are, since what does not depend on the
+    // size is not known; where there are none either, of the largest, scaled up. Not empty, in their order.
+    std::vector<double> known(double size) const;
+
     struct Cost {
       double device_seconds, size;
-      // Never scaled down: what does not depend on the size is not known.
-      double at(double other_size) const { return device_seconds * (other_size > size ? other_size / size : 1.0); }
     };
     std::deque<Cost> last_;
     bool measured_ = false;

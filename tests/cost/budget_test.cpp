@@ -71,11 +71,16 @@ TEST(Budget, ALargerStepIsTakenToCostAsMuchMore) {
   EXPECT_EQ(budget.expected_step(64), 32);
   EXPECT_EQ(budget.step(64).most, 32 * 1.0125);
   EXPECT_EQ(budget.expected_step(1), 2) << "what does not depend on the size is not known";
-  // Steps of both sizes: each says what it can of the next.
+  // Of both sizes: one that was measured counts, as the first of its kind.
   budget.step_took(20, 64);
-  EXPECT_EQ(budget.expected_step(64), 32);
+  EXPECT_EQ(budget.expected_step(64), 20);
+  EXPECT_EQ(budget.step(64).most, 25);
+  EXPECT_EQ(budget.expected_step(128), 40);
+  EXPECT_EQ(budget.expected_step(4), 2);
+  EXPECT_EQ(budget.expected_step(16), 20);
   for (int i = 0; i < 20; ++i) budget.step_took(20, 64);
   EXPECT_EQ(budget.expected_step(64), 20);
+  EXPECT_EQ(budget.step(64).most, 20.25);
   EXPECT_EQ(budget.expected_step(4), 20);
 }
 
@@ -104,9 +109,9 @@ TEST(Budget, LearnsTheSizesOfSteps) {
   };
   Budget budget(1000.0, {});
   budget.learn(lines(), 2, 10);
-  EXPECT_EQ(budget.expected_step(100), 6);
-  EXPECT_EQ(budget.expected_step(200), 10);
-  EXPECT_EQ(budget.expected_step(400), 20);
+  EXPECT_EQ(budget.expected_step(100), 5);
+  EXPECT_EQ(budget.expected_step(200), 6);
+  EXPECT_EQ(budget.expected_step(400), 12);
   // Steps with other work a token, or on other ranks, say nothing; a ledger that does not say has the same.
   for (const auto& [ranks, flops] : {std::pair{2, 11.0}, {3, 10.0}}) {
     Budget other(1000.0, {.step = 1, .save = 0, .evaluation = 0});
@@ -123,12 +128,12 @@ TEST(Budget, LearnsTheSizesOfSteps) {
   with.learn(evaluated, 2, 10);
   EXPECT_EQ(with.expected_evaluation(), 7);
   EXPECT_EQ(with.expected_step(100), 5.5);
-  EXPECT_EQ(with.step(100).most, 7);  // 5, 6 and 5.5
+  EXPECT_EQ(with.step(100).most, 5.5 * 1.125);  // 5 and 5.5
   std::vector<LedgerLine> silent = lines();
   for (LedgerLine& l : silent) l.conditions.reset();
   Budget unsaid(1000.0, {});
   unsaid.learn(silent, 2, 10);
-  EXPECT_EQ(unsaid.expected_step(100), 6);
+  EXPECT_EQ(unsaid.expected_step(100), 5);
 }
 
 // The machine may be slower than that of the attempt before.
