@@ -11,6 +11,12 @@ namespace {
 constexpr size_t kRemembered = 20;
 constexpr double kDoubt = 0.25;  // of the only one that is known
 
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::ranges::nth_element(values, middle);
+  return *middle;
+}
+
 }  // namespace
 
 void Budget::Costs::add(double device_seconds, double size) {
@@ -27,17 +33,17 @@ std::vector<double> Budget::Costs::known(double size) const {
   const double nearest = larger < std::numeric_limits<double>::infinity() ? larger : largest;
   std::vector<double> costs;
   for (const Cost& cost : last_)
-    if (cost.size == nearest) costs.push_back(cost.device_seconds * std::max(1.0, size / nearest));
+    if (cost.size == nearest) costs.push_back(cost.device_seconds);
+  // The usual cost grows with the size; what a stall added does not.
+  const double added = median(costs) * (std::max(1.0, size / nearest) - 1);
+  for (double& cost : costs) cost += added;
   return costs;
 }
 
 double Budget::Costs::expected(double estimate, double size) const {
   if (last_.empty()) return estimate * size;
-  std::vector<double> costs = known(size);
-  const double last = costs.back();
-  const auto median = costs.begin() + static_cast<std::ptrdiff_t>(costs.size() / 2);
-  std::ranges::nth_element(costs, median);
-  return std::max(*median, last);
+  const std::vector<double> costs = known(size);
+  return std::max(median(costs), costs.back());
 }
 
 CostRange Budget::Costs::range(double estimate, double size) const {
@@ -53,7 +59,7 @@ CostRange Budget::Costs::range(double estimate, double size) const {
 
 std::optional<double> Budget::Costs::of_size_1() const {
   if (!measured_) return std::nullopt;
-  return expected(0, last_.back().size) / last_.back().size;
+  return median(known(last_.back().size)) / last_.back().size;
 }
 
 double Budget::evaluation_estimate() const {

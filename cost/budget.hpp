@@ -89,7 +89,7 @@ class Budget {
 
    private:
     // Of those of that size; where there are none, of the next larger, as they are, since what does not depend on the
-    // size is not known; where there are none either, of the largest, scaled up. Not empty, in their order.
+    // size is not known; where there are none either, of the largest, the median scaled up. Not empty, in their order.
     std::vector<double> known(double size) const;
 
     struct Cost {

@@ -59,6 +59,9 @@ TEST(Budget, AnEvaluationIsExpectedToTakeSoManySteps) {
   for (int i = 0; i < 20; ++i) budget.step_took(4, 2);
   EXPECT_EQ(budget.expected_evaluation(), 60);
   EXPECT_EQ(budget.evaluation().most, 75);
+  budget.step_took(44, 2);  // a stall is none of the evaluation's
+  EXPECT_EQ(budget.expected_evaluation(), 60);
+  EXPECT_EQ(budget.expected_step(20), 40 + 40);  // nor does it grow with the step
   budget.evaluation_took(50);
   EXPECT_EQ(budget.expected_evaluation(), 50);
 }
