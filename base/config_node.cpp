@@ -33,6 +33,16 @@ const ConfigNode* ConfigNode::find(std::string_view key) const {
 
 ConfigNode* ConfigNode::find(std::string_view key) { return const_cast<ConfigNode*>(std::as_const(*this).find(key)); }
 
+std::optional<ConfigNode> ConfigNode::take(std::string_view key) {
+  const auto at = std::ranges::find(keys, key, &ConfigNode::scalar);
+  if (at == keys.end()) return std::nullopt;
+  const auto item = items.begin() + (at - keys.begin());
+  std::optional<ConfigNode> value = std::move(*item);
+  items.erase(item);
+  keys.erase(at);
+  return value;
+}
+
 void ConfigNode::set(std::string_view key, ConfigNode value) {
   CHECK(is_map() && find(key) == nullptr, "{}", key);
   keys.push_back(ConfigNode::text(std::string(key)));

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,8 @@ struct ConfigNode {
   const ConfigNode* find(std::string_view key) const;  // nullptr: no such key
   ConfigNode* find(std::string_view key);
   void set(std::string_view key, ConfigNode value);  // appends to a map; REQUIRES that the key is not there
+  // Takes the key out of a map and returns its value; nothing: no such key.
+  std::optional<ConfigNode> take(std::string_view key);
 
   static ConfigNode plain(std::string text);  // a number or a word of the language: 3, true
   static ConfigNode text(std::string text);   // a string, quoted where YAML would read something else

@@ -27,6 +27,7 @@ std::string seconds_text(double s) { return s < 100 ? fmt::format("{:.3g} s", s)
 std::string bytes_text(double bytes) {
   return bytes < 1e9 ? fmt::format("{:.1f} MiB", bytes / (1 << 20)) : fmt::format("{:.2f} GiB", bytes / (1 << 30));
 }
+
 // "-0.00" is 0.00.
 std::string without_signed_zero(std::string number) {
   if (number.starts_with('-') && number.find_first_of("123456789") == std::string::npos) number.erase(0, 1);

@@ -322,9 +322,7 @@ void leave_out_mtp_of_the_class(ModelFields& fields) {
 
 void complete_and_check(ModelFields& fields, const Reading& reading, const std::string& path,
                         const std::string& source) {
-  const auto given = [&](std::string_view name) {
-    return reading.given(path.empty() ? std::string(name) : fmt::format("{}.{}", path, name));
-  };
+  const auto given = [&](std::string_view name) { return reading.given(join_keys(path, name)); };
   ModelShape& s = fields.shape;
   if (has_dense_layers_of_the_class(s)) s.first_k_dense_replace = s.num_hidden_layers;
   // The defaults of the two released configuration classes.
@@ -345,13 +343,7 @@ void complete_and_check(ModelFields& fields, const Reading& reading, const std::
 
 void leave_out_sampling(ConfigNode& model, const std::string& path, Reading& reading) {
   if (!model.is_map() || model.find("top_p") == nullptr) return;
-  for (size_t i = 0; i < model.keys.size(); ++i) {
-    if (model.keys[i].scalar != "top_k") continue;
-    reading.ignored.push_back(join_keys(path, "top_k"));
-    model.keys.erase(model.keys.begin() + static_cast<std::ptrdiff_t>(i));
-    model.items.erase(model.items.begin() + static_cast<std::ptrdiff_t>(i));
-    return;
-  }
+  if (model.take("top_k")) reading.ignored.push_back(join_keys(path, "top_k"));
 }
 
 namespace {
@@ -371,8 +363,7 @@ void one_name_of_mtp_depth(ConfigNode& root) {
   const ConfigNode &one = *root.find("num_mtp_layers"), &two = *root.find("num_nextn_predict_layers");
   if (to_flow(one) != to_flow(two))
     fail_at(one.origin, "num_mtp_layers: {} differs from num_nextn_predict_layers {}", in_words(one), in_words(two));
-  root.items.erase(root.items.begin() + (other - root.keys.begin()));
-  root.keys.erase(other);
+  root.take("num_mtp_layers");
 }
 
 }  // namespace

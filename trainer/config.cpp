@@ -129,19 +129,14 @@ class Loader {
 
   void apply(ConfigNode root, const std::string& file) {
     const std::string own = fs::path(file).parent_path().string();
-    for (size_t i = 0; i < root.keys.size(); ++i) {
-      if (root.keys[i].scalar != "defaults") continue;
-      const ConfigNode defaults = root.items[i];
-      root.keys.erase(root.keys.begin() + static_cast<std::ptrdiff_t>(i));
-      root.items.erase(root.items.begin() + static_cast<std::ptrdiff_t>(i));
-      for (const auto& [name, origin] : names_of(defaults)) {
+    if (const std::optional<ConfigNode> defaults = root.take("defaults")) {
+      for (const auto& [name, origin] : names_of(*defaults)) {
         const std::string found = find_file(name, directories(own));
         if (found.empty())
           fail_at(origin, "defaults: there is no file {} or {}.yaml{}", in_quotes(name), name,
                   nearest_configuration(search_, name));
         apply_file(found);
       }
-      break;
     }
     apply_layer(std::move(root));
   }
