@@ -55,6 +55,7 @@ class Budget {
   // What the save that goes on has taken until now: no other will take less. 0: none goes on.
   void save_goes_on(double device_seconds) { save_so_far_ = device_seconds; }
   void evaluation_took(double device_seconds) { evaluations_.measured(device_seconds, 1); }
+  void status_took(double device_seconds) { statuses_.measured(device_seconds, 1); }
   // What the next one is expected to cost.
   double expected_step(double size = 1) const { return steps_.expected(estimates_.step, size); }
   double expected_save() const { return std::max(saves().expected(estimates_.save, 1), save_so_far_); }
@@ -62,6 +63,7 @@ class Budget {
   // The same with its doubt, and what it may cost.
   CostRange step(double size = 1) const { return steps_.range(estimates_.step, size); }
   CostRange save() const;
+  CostRange status() const { return statuses_.range(0, 1); }  // to replace status.json
   // An evaluation is given up where the budget ends in it, so it surprises nobody.
   CostRange evaluation() const { return CostRange::exactly(evaluations_.range(evaluation_estimate(), 1).usual); }
 
@@ -105,7 +107,7 @@ class Budget {
   std::optional<double> limit_;
   double whole_ = 0;  // of which left_fraction is a part
   Estimates estimates_;
-  Costs steps_, saves_, evaluations_;
+  Costs steps_, saves_, evaluations_, statuses_;
   Costs saves_of_others_;  // on another number of ranks: until one on as many is known
   double save_so_far_ = 0;
   int warned_ = 0;

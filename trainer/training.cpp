@@ -107,9 +107,8 @@ Training::Ending Training::loop() {
 // for.
 void Training::report_status_now_and_then() {
   if (!record_ || run_.clock.now() - status_at_ < kStatusSeconds) return;
-  const CostRange once_more =
-      CostRange::exactly(status_took_ * run_.comm.size());  // the step has that of its end in it
-  if (!budget_.fits(spent_now(), cost_of_next_step(progress_.step, tokens()) + once_more)) return;
+  // The step has that of the end in it.
+  if (!budget_.fits(spent_now(), cost_of_next_step(progress_.step, tokens()) + budget_.status())) return;
   const Charged charged(run_.clock, CostKind::idle);
   report_status("running", spent_now());
 }
@@ -427,7 +426,7 @@ void Training::report_status(const char* state, double spent) {
   const double begin = run_.clock.now();
   record_->status(status);
   status_at_ = run_.clock.now();
-  status_took_ = std::max(status_at_ - begin, status_took_ / 2);  // as it was lately
+  budget_.status_took((status_at_ - begin) * run_.comm.size());
 }
 
 }  // namespace tael

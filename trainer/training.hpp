@@ -141,7 +141,6 @@ class Training {
   double no_room_for_ = 0;               // device-seconds that the budget had no room for, on rank 0
   std::optional<double> unbooked_save_;  // device-seconds that the last one took, until the ledger has them
   double status_at_ = 0;                 // when status.json was last written
-  double status_took_ = 0;               // seconds
 };
 
 }  // namespace tael

@@ -21,7 +21,7 @@ double Training::step_tokens(int64_t tokens) const {
 CostRange Training::cost_of_next_step(int64_t done, int64_t tokens) const {
   const double ranks = run_.comm.size();
   const CostRange cost =
-      budget_.step(step_tokens(tokens)) + CostRange::exactly((kClosingSeconds + status_took_) * ranks);
+      budget_.step(step_tokens(tokens)) + CostRange::exactly(kClosingSeconds * ranks) + budget_.status();
   if (done + 1 < run_.steps) return cost;
   // The final weights are a third of a checkpoint, and rank 0 alone writes them.
   const CostRange weights = budget_.save() * std::max(1.0, ranks / 3);

@@ -31,12 +31,13 @@ training: {seq_length: 8, micro_batch_size: 2, global_batch_size: 8}
 metrics: {tensorboard: false}
 )";
 
-// One clock for all ranks, which rank 0 moves: when it leaves an update (a step is over) or an evaluation, and when one
-// of its writing threads ends. All else takes no time.
+// One clock for all ranks, which rank 0 moves: when it leaves an update (a step is over) or an evaluation, when it has
+// replaced status.json, and when one of its writing threads ends. All else takes no time.
 class MovedClock {
  public:
-  // `stall`: the twentieth step takes so much longer.
-  MovedClock(uint64_t seed, double step, double stall) : step_(step), stall_(stall), random_(seed) {}
+  // `stall`: the twentieth step takes so much longer. `status`: replacing status.json takes.
+  MovedClock(uint64_t seed, double step, double stall, double status)
+      : step_(step), stall_(stall), status_(status), random_(seed) {}
 
   double now() {
     const std::lock_guard lock(mutex_);
@@ -53,6 +54,8 @@ class MovedClock {
           if (++steps_ == 20) now_ += stall_;
         }
         if (kind == CostKind::evaluation && before != kind) move(kEvaluation);
+        asked_idle_ = kind == CostKind::idle ? asked_idle_ + 1 : 0;
+        if (asked_idle_ == 3) move(status_);  // what is spent, when it begins and when it ends
         before = kind;
       } else {
         // A writing thread asks when it begins and when it ends. First it writes the shard, then another publishes.
@@ -69,12 +72,12 @@ class MovedClock {
     now_ += seconds * (1 + kJitter * (2 * static_cast<double>(random_.below(1001)) / 1000 - 1));
   }
 
-  const double step_, stall_;
+  const double step_, stall_, status_;
   std::mutex mutex_;
   Random random_;
   double now_ = kStart;
   bool publishes_ = false;
-  int steps_ = 0;
+  int steps_ = 0, asked_idle_ = 0;
 };
 
 struct Variant {
@@ -83,6 +86,7 @@ struct Variant {
   int64_t steps = kSteps;
   double step_seconds = kStep;
   double stall_seconds = 0;
+  double status_seconds = 0;
 };
 
 class BudgetSweep : public ::testing::Test {
@@ -104,7 +108,7 @@ class BudgetSweep : public ::testing::Test {
     }
     if (budget > 0) changes.push_back(fmt::format("budget.gpu_hours={}", kRanks * budget / 3600));
     const LoadedConfig loaded = load_config_text(kConfig, "test.yaml", changes, {});
-    MovedClock clock(++seed_, variant.step_seconds, variant.stall_seconds);
+    MovedClock clock(++seed_, variant.step_seconds, variant.stall_seconds, variant.status_seconds);
     Outcome outcome;
     std::FILE* nowhere = std::fopen("/dev/null", "w");
     ThreadWorld world(kRanks);
@@ -273,6 +277,19 @@ TEST_F(BudgetSweep, OneStallIsNotTakenForTheRule) {
   EXPECT_LE(spent, 400);
   EXPECT_GT(spent, 0.95 * 400);
   EXPECT_EQ(saved_step(run), metrics(run, 1).last_step);
+}
+
+// A disk so slow that replacing status.json takes longer than a step.
+TEST_F(BudgetSweep, ASlowDiskDoesNotOverdrawForStatus) {
+  const Variant variant{.evaluates = false, .interval = 0, .steps = 1000, .step_seconds = 1, .status_seconds = 5};
+  for (int budget = 60; budget < 72; ++budget) {
+    const std::string run = directory_.at(fmt::format("run{}", budget));
+    EXPECT_EQ(start(run, variant, budget).code, 76);
+    const double spent = booked(run);
+    EXPECT_LE(spent, budget);
+    EXPECT_GT(spent, budget - 12) << "what is left does not even pay for a step, status.json and a save";
+    EXPECT_EQ(saved_step(run), metrics(run, 1).last_step);
+  }
 }
 
 // A run that was killed before its first checkpoint and has too little left is refused as a new one is, without a line
