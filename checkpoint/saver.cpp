@@ -43,6 +43,12 @@ void copy(const Stream& stream, const std::vector<BoxData>& boxes, const std::ve
   });
 }
 
+double slowest(Comm& comm, double seconds) {
+  int64_t nanoseconds = static_cast<int64_t>(seconds * 1e9);
+  comm.all_reduce({&nanoseconds, 1}, ReduceOp::max);
+  return static_cast<double>(nanoseconds) * 1e-9;
+}
+
 }  // namespace
 
 std::vector<std::byte*> plan_snapshot(Arena& arena, const std::vector<BoxData>& boxes) {
@@ -121,7 +127,8 @@ bool CheckpointSaver::busy() const { return job_ != nullptr; }
 
 double CheckpointSaver::busy_so_far() const {
   if (!job_) return 0;
-  return job_->stall + (job_->done ? job_->busy : job_->busy_before + now_() - job_->since);
+  const double mine = job_->stall + (job_->done ? job_->busy : job_->busy_before + now_() - job_->since);
+  return slowest(comm_, mine);
 }
 
 std::optional<SaveResult> CheckpointSaver::begin(const RunState& state,
@@ -136,6 +143,7 @@ std::optional<SaveResult> CheckpointSaver::begin(const RunState& state,
   try {
     agreed_by(comm_, comm_.rank() == 0, [&] { store_.begin(state.step, state.attempt, static_cast<uint64_t>(bytes)); });
   } catch (const AgreedError& error) {
+    job.stall = now_() - job.begun;
     return over(error);
   }
   job.boxes = options_.boxes;
@@ -185,15 +193,14 @@ std::optional<SaveResult> CheckpointSaver::move_on(bool wait) {
     if (done == 0) return std::nullopt;
     job.join();
   }
+  // What a failed one took says what a whole one may take.
+  if (!job.publishing) job.busy = slowest(comm_, job.busy);
   try {
     agree_ok(comm_, job.error, job.publishing ? comm_.rank() == 0 : true);
   } catch (const AgreedError& error) {
     return over(error);
   }
   if (job.publishing) return over(std::nullopt);
-  int64_t slowest = static_cast<int64_t>(job.busy * 1e9);
-  comm_.all_reduce({&slowest, 1}, ReduceOp::max);
-  job.busy = static_cast<double>(slowest) * 1e-9;
   job.reports = comm_.gather_text(comm_.rank() == 0 ? std::string() : job.report.text());
   job.report.state = job.state;
   job.publishing = true;

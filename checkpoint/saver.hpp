@@ -57,7 +57,7 @@ class CheckpointSaver {
   CheckpointSaver(const CheckpointSaver&) = delete;
 
   bool busy() const;
-  // Seconds of work on this rank's part of the save that goes on, until now; 0: none does. Not collective.
+  // Seconds of work, of the slowest rank, on the save that goes on, until now; 0: none does.
   double busy_so_far() const;
   // Copies the state and begins to write it. `texts` are files that travel along, as {name, content}. REQUIRES !busy().
   // A failure before anything is written (no space) is the result; otherwise nothing, and poll will tell.

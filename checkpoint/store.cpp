@@ -32,6 +32,9 @@ std::vector<std::string> entries(const std::string& directory) {
   std::error_code error;
   for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end; it.increment(error))
     names.push_back(it->path().filename().string());
+  if (error == std::errc::no_such_file_or_directory && std::filesystem::is_symlink(directory))
+    fail(Exit::io, "{}: is a link to {}, which is not there", directory,
+         std::filesystem::read_symlink(directory).string());
   if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory)
     fail(Exit::io, "{}: cannot list: {}", directory, error.message());
   std::ranges::sort(names);

@@ -83,9 +83,10 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
     if (line.save_seconds) {
       // On more ranks more of them wait for one that is as long.
       const double more = static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks));
+      if (line.ranks == ranks) saves_of_others_ = {};
       (line.ranks == ranks ? saves_ : saves_of_others_).add(*line.save_seconds * std::max(1.0, more), 1);
-      estimates_.save =
-          saves().expected(0, 1);  // nothing is tried of a save: what is known is better than any estimate
+      // Nothing is tried of a save: what is known is better than any estimate.
+      estimates_.save = std::max(saves_.expected(0, 1), saves_of_others_.expected(0, 1));
     }
     if (line.ranks != ranks || !same_work) continue;
     if (line.kind == "step" && size > 0)
@@ -94,10 +95,20 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
   }
 }
 
+double Budget::expected_save() const {
+  const double own = saves_.none() && !saves_of_others_.none() ? 0 : saves_.expected(estimates_.save, 1);
+  return std::max({own, saves_of_others_.expected(0, 1), save_so_far_});
+}
+
+// The dearer of what is known.
 CostRange Budget::save() const {
-  const CostRange range = saves().range(estimates_.save, 1);
-  const double so_far = save_so_far_ * (1 + kDoubt);
-  return {std::max(range.usual, so_far), std::max(range.most, so_far)};
+  CostRange range = CostRange::exactly(save_so_far_ * (1 + kDoubt));
+  const auto at_least = [&](const CostRange& known) {
+    range = {std::max(range.usual, known.usual), std::max(range.most, known.most)};
+  };
+  if (!saves_of_others_.none()) at_least(saves_of_others_.range(estimates_.save, 1));
+  if (!saves_.none() || saves_of_others_.none()) at_least(saves_.range(estimates_.save, 1));
+  return range;
 }
 
 bool Budget::fits(double spent, const CostRange& work) const {

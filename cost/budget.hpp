@@ -50,6 +50,7 @@ class Budget {
   void step_took(double device_seconds, double size = 1) { steps_.measured(device_seconds, size); }
   void save_took(double device_seconds) {
     saves_.measured(device_seconds, 1);
+    saves_of_others_ = {};
     save_so_far_ = 0;
   }
   // What the save that goes on has taken until now: no other will take less. 0: none goes on.
@@ -58,7 +59,7 @@ class Budget {
   void status_took(double device_seconds) { statuses_.measured(device_seconds, 1); }
   // What the next one is expected to cost.
   double expected_step(double size = 1) const { return steps_.expected(estimates_.step, size); }
-  double expected_save() const { return std::max(saves().expected(estimates_.save, 1), save_so_far_); }
+  double expected_save() const;
   double expected_evaluation() const { return evaluations_.expected(evaluation_estimate(), 1); }
   // The same with its doubt, and what it may cost.
   CostRange step(double size = 1) const { return steps_.range(estimates_.step, size); }
@@ -102,13 +103,11 @@ class Budget {
   };
 
   double evaluation_estimate() const;
-  const Costs& saves() const { return saves_.none() ? saves_of_others_ : saves_; }
-
   std::optional<double> limit_;
   double whole_ = 0;  // of which left_fraction is a part
   Estimates estimates_;
   Costs steps_, saves_, evaluations_, statuses_;
-  Costs saves_of_others_;  // on another number of ranks: until one on as many is known
+  Costs saves_of_others_;  // on another number of ranks, since the last on as many
   double save_so_far_ = 0;
   int warned_ = 0;
 };

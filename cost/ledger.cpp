@@ -37,6 +37,14 @@ LedgerLine read_line(const Json& json) {
     if (const Json* price = json.find("price_per_device_hour"))
       for (const JsonMember& entry : price->members())
         c.price_per_device_hour = Money{entry.key, entry.value.as_double()};
+    const auto text = [&](const char* name, std::string& value) {
+      if (const Json* found = json.find(name)) value = found->as_string();
+    };
+    text("device", c.device);
+    if (const Json* length = json.find("seq_length")) c.seq_length = length->as_int();
+    text("data", c.data);
+    text("valid_data", c.valid_data);
+    text("initial_weights", c.initial_weights);
   }
   return line;
 }
@@ -152,7 +160,7 @@ LedgerLine Ledger::line(const std::string& kind, int64_t step, double now) const
 }
 
 void Ledger::append(LedgerLine line) {
-  if (std::exchange(first_, false)) line.conditions = attempt_.conditions;
+  if (first_) line.conditions = attempt_.conditions;
   JsonWriter json;
   json.begin_object().field("t", line.time).field("attempt", line.attempt).field("step", line.step);
   json.field("tokens", line.tokens).field("kind", line.kind).field("ranks", line.ranks);
@@ -165,11 +173,17 @@ void Ledger::append(LedgerLine line) {
   if (line.conditions) {
     if (const std::optional<Money>& price = line.conditions->price_per_device_hour)
       json.key("price_per_device_hour").begin_object().field(price->currency, price->amount).end_object();
-    json.field("flops_per_token", line.conditions->flops_per_token);
+    const AttemptConditions& c = *line.conditions;
+    json.field("flops_per_token", c.flops_per_token).field("device", c.device).field("seq_length", c.seq_length);
+    json.field("data", c.data);
+    if (!c.valid_data.empty()) json.field("valid_data", c.valid_data);
+    if (!c.initial_weights.empty()) json.field("initial_weights", c.initial_weights);
   }
   const std::string text = json.end_object().text() + "\n";
   file_.write_at(size_, text.data(), text.size());
+  // Nothing of a line that could not be written is booked: the next one, written over it, has it all.
   size_ += text.size();
+  first_ = false;
 }
 
 void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const CostSeconds& spent,
@@ -209,8 +223,8 @@ void Ledger::beat(double seconds) {
   if (now - last_line_ < seconds) return;
   LedgerLine sign = line("beat", step_ + 1, now);  // the step that is worked on
   sign.device_seconds[clock_.current()] = attempt_.ranks * (now - last_line_);
+  append(sign);
   booked_ += sign.device_seconds;
-  append(std::move(sign));
   last_line_ = now;
 }
 

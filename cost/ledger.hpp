@@ -8,7 +8,8 @@
 // and checkpoint (behind the step that they belong to, with its number), beat (a sign of life inside something long,
 // booked to what goes on: the beginning of the attempt's next line), restart (moves the work that a restart throws away
 // from its kinds to `lost`), end. The first line of an attempt also says under which conditions it ran:
-// "price_per_device_hour": {CURRENCY: amount} where there is one, and "flops_per_token" of training.
+// "price_per_device_hour": {CURRENCY: amount} where there is one, "flops_per_token" of training, and "device",
+// "seq_length", "data", "valid_data", "initial_weights": what a comparison of runs must know.
 //
 // Rank 0 alone writes. All failures are Error(io).
 #pragma once
@@ -26,8 +27,12 @@
 namespace tael {
 
 struct AttemptConditions {
-  std::optional<Money> price_per_device_hour;
+  std::optional<Money> price_per_device_hour = {};
   double flops_per_token = 0;  // of training
+  std::string device = {};     // of a rank, as people call it; empty: an older program did not say
+  int64_t seq_length = 0;
+  std::string data = {}, valid_data = {};  // digests of what was trained on and evaluated on, and how; empty: none
+  std::string initial_weights = {};        // of whom, in a run that has no checkpoint; empty: drawn
   // Of a device-hour, in this currency; nothing: there was none, or one in another.
   std::optional<double> price_in(const std::string& currency) const;
 };

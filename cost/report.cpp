@@ -150,8 +150,9 @@ void add_learning(Report& r) {
     r.valid_loss = eval.loss;
     r.valid_ppl = eval.ppl;
     r.bits_per_byte = eval.bits_per_byte;
-    if (std::isfinite(eval.loss)) r.best_valid_loss = std::min(eval.loss, r.best_valid_loss.value_or(eval.loss));
   }
+  for (const EvalPoint& eval : comparable_evals(h))
+    if (std::isfinite(eval.loss)) r.best_valid_loss = std::min(eval.loss, r.best_valid_loss.value_or(eval.loss));
 }
 
 void add_speed(Report& r) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kBins = 60;       // of shares over the run
 constexpr size_t kColumns = 64;    // of experts on a heat map
+constexpr size_t kMoments = 128;   // on a heat map over time
 constexpr size_t kLayerRows = 64;  // on a heat map
 
 constexpr std::string_view color_of(CostKind kind) {
@@ -218,28 +219,37 @@ HeatMap load_over_time(const Report& r) {
               .edges = {static_cast<double>(r.history.begin_tokens)},
               .values = {},
               .unit = "max violation"};
-  const std::vector<ExpertLoad>& loads = r.history.expert_loads;
-  if (loads.empty()) return map;
-  const size_t layers = loads.back().layers.size(), rows = std::min(layers, kLayerRows);
+  if (r.history.expert_loads.empty()) return map;
+  const ExpertLoad& last = r.history.expert_loads.back();
+  const size_t layers = last.layers.size(), rows = std::min(layers, kLayerRows);
+  std::vector<const ExpertLoad*> loads;
+  int64_t tokens = r.history.begin_tokens;
+  for (const ExpertLoad& load : r.history.expert_loads) {
+    if (load.layers.size() != layers || load.tokens <= tokens) continue;
+    tokens = load.tokens;
+    loads.push_back(&load);
+  }
   map.high = 0.1;
-  for (const ExpertLoad& load : loads) {
-    if (load.layers.size() != layers || static_cast<double>(load.tokens) <= map.edges.back()) continue;
-    map.edges.push_back(static_cast<double>(load.tokens));
-    map.values.resize(rows);
-    for (size_t row = 0; row < rows; ++row) {  // of several layers the worst
+  map.values.resize(rows);
+  const size_t columns = std::min(loads.size(), kMoments);
+  for (size_t c = 0; c < columns; ++c) {
+    const size_t begin = loads.size() * c / columns, end = loads.size() * (c + 1) / columns;
+    map.edges.push_back(static_cast<double>(loads[end - 1]->tokens));
+    for (size_t row = 0; row < rows; ++row) {  // of several layers and moments the worst
       double worst = 0;
-      for (size_t l = layers * row / rows; l < layers * (row + 1) / rows; ++l)
-        worst = std::max(worst, violation(load.counts[l]));
+      for (size_t i = begin; i < end; ++i)
+        for (size_t l = layers * row / rows; l < layers * (row + 1) / rows; ++l)
+          worst = std::max(worst, violation(loads[i]->counts[l]));
       map.values[row].push_back(worst);
       map.high = std::max(map.high, worst);
     }
   }
-  for (size_t row = 0; row < rows; ++row) map.rows.push_back(std::to_string(loads.back().layers[layers * row / rows]));
+  for (size_t row = 0; row < rows; ++row) map.rows.push_back(std::to_string(last.layers[layers * row / rows]));
   return map;
 }
 
 HeatMap load_at_the_end(const Report& r) {
-  HeatMap map{.title = "Load of every expert at the end",
+  HeatMap map{.title = "Load of every expert",
               .x_label = "expert",
               .y_label = "layer",
               .rows = {},
@@ -302,10 +312,11 @@ std::vector<ReportChart> report_charts(const Report& r) {
         "Each cell: (fullest expert - mean) / mean in one step of a layer; MTP modules below the last layer.");
     add(load_at_the_end(r), fmt::format("Tokens of each expert in step {}, over the mean of its layer.",
                                         grouped(r.history.expert_loads.back().step)));
+  }
+  if (std::ranges::any_of(r.history.steps, [](const StepPoint& s) { return s.max_violation.has_value(); }))
     add(course(r, "Largest violation of balance", "max violation", "worst layer",
                [](const StepPoint& s) { return s.max_violation.value_or(NAN); }),
         "(Fullest expert - mean) / mean of the worst layer, every step." + shaded);
-  }
   LineChart norm = course(r, "Gradient norm", "norm before clipping", "gradient norm",
                           [](const StepPoint& s) { return s.grad_norm; });
   norm.y_log = true;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "base/number_text.hpp"
 
@@ -37,7 +38,7 @@ LossCurve curve_of(const Report& r, bool validation, bool money) {
   const auto cost = [&](double hours) { return money ? *r.paid_until(hours) : hours; };
   LossCurve curve;
   if (validation) {
-    for (const EvalPoint& e : r.history.evals) add_point(curve, cost(e.device_hours), e.tokens, e.loss);
+    for (const EvalPoint& e : comparable_evals(r.history)) add_point(curve, cost(e.device_hours), e.tokens, e.loss);
     return curve;
   }
   const std::vector<StepPoint>& steps = r.history.steps;
@@ -60,6 +61,40 @@ std::string value_of(const Report& r, std::string_view key) {
   return found == r.facts.settings.end() ? std::string() : found->second;
 }
 
+// What the attempts said whose steps stand, each once.
+template <class T>
+std::set<T> said_by_attempts(const Report& r, T AttemptConditions::*member) {
+  std::set<T> values;
+  int64_t attempt = -1;
+  for (const StepPoint& step : r.history.steps) {
+    if (step.attempt == attempt) continue;
+    attempt = step.attempt;
+    values.insert(conditions_of(r.history, attempt).*member);
+  }
+  return values;
+}
+
+AttemptConditions of_the_last_evaluation(const Report& r) {
+  return r.history.evals.empty() ? AttemptConditions{} : conditions_of(r.history, r.history.evals.back().attempt);
+}
+
+// What a run has that its device-hours do not pay for, and evaluations that are of another kind than its last.
+void add_warnings_of_one(const Report& r, bool validation, std::vector<std::string>& warnings) {
+  if (!r.facts.branched_from.empty()) {
+    warnings.push_back(fmt::format("{} is a branch: what its first {} steps cost is not in its device-hours", r.name(),
+                                   grouped(r.history.begin_step)));
+  } else if (!r.history.steps.empty()) {
+    const std::string from = conditions_of(r.history, r.history.steps.front().attempt).initial_weights;
+    if (!from.empty())
+      warnings.push_back(
+          fmt::format("{} began with the weights of {}: what they cost is not in its device-hours", r.name(), from));
+  }
+  const size_t left_out = r.history.evals.size() - comparable_evals(r.history).size();
+  if (validation && left_out > 0)
+    warnings.push_back(fmt::format("{}: {} on other held-out data, or in other windows, than its last: left out",
+                                   r.name(), count_of(static_cast<int64_t>(left_out), "evaluation")));
+}
+
 // `evaluated`: every run was.
 std::vector<std::string> warnings_of(const std::vector<Report>& reports, bool validation, bool evaluated) {
   std::vector<std::string> warnings;
@@ -71,22 +106,23 @@ std::vector<std::string> warnings_of(const std::vector<Report>& reports, bool va
     warnings.push_back(fmt::format("{}: compared by training loss, smoothed over a fiftieth of the steps",
                                    evaluated ? "a run was evaluated too late for the cost or the loss of another"
                                              : "not every run was evaluated"));
-  if (validation && differ([](const Report& r) { return value_of(r, "training.seq_length"); }))
+  const auto said_differently = [&](auto member) {
+    return differ([&](const Report& r) { return said_by_attempts(r, member); });
+  };
+  if (validation && differ([](const Report& r) { return of_the_last_evaluation(r).seq_length; }))
     warnings.push_back("the runs were evaluated in windows of different lengths: a longer one helps the prediction");
-  if (validation && differ([](const Report& r) { return r.history.valid_data; }))
+  if (!validation && said_differently(&AttemptConditions::seq_length))
+    warnings.push_back("the runs trained in windows of different lengths: a longer one helps the prediction");
+  if (validation && differ([](const Report& r) { return of_the_last_evaluation(r).valid_data; }))
     warnings.push_back("the runs were evaluated on different held-out data: their losses are not comparable");
-  if (!validation && differ([](const Report& r) { return r.history.data; }))
+  if (!validation && said_differently(&AttemptConditions::data))
     warnings.push_back("the runs trained on different data: their training losses are not comparable");
   const bool tokenizers_known =
       std::ranges::all_of(reports, [](const Report& r) { return r.history.tokenizer.has_value(); });
   if (tokenizers_known && differ([](const Report& r) { return r.history.tokenizer; }))
     warnings.push_back("the runs have different tokenizers: a loss per token is not comparable");
-  for (const Report& r : reports) {
-    if (!r.facts.branched_from.empty())
-      warnings.push_back(fmt::format("{} is a branch: what its first {} steps cost is not in its device-hours",
-                                     r.name(), grouped(r.history.begin_step)));
-  }
-  if (differ([](const Report& r) { return r.history.cpu; }))
+  for (const Report& r : reports) add_warnings_of_one(r, validation, warnings);
+  if (said_differently(&AttemptConditions::device))
     warnings.push_back("the runs were on different devices: an hour of one is not an hour of the other");
   return warnings;
 }

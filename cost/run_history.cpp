@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "base/file.hpp"
@@ -204,6 +205,22 @@ std::vector<double> smoothed(const std::vector<double>& values) {
   return means;
 }
 
+AttemptConditions conditions_of(const RunHistory& history, int64_t attempt) {
+  const auto found = history.conditions.find(attempt);
+  return found == history.conditions.end() ? AttemptConditions{} : found->second;
+}
+
+std::vector<EvalPoint> comparable_evals(const RunHistory& history) {
+  std::vector<EvalPoint> evals;
+  if (history.evals.empty()) return evals;
+  const AttemptConditions last = conditions_of(history, history.evals.back().attempt);
+  std::ranges::copy_if(history.evals, std::back_inserter(evals), [&](const EvalPoint& eval) {
+    const AttemptConditions then = conditions_of(history, eval.attempt);
+    return then.valid_data == last.valid_data && then.seq_length == last.seq_length;
+  });
+  return evals;
+}
+
 RunHistory read_run_history(const std::string& run_directory) {
   const auto file = [&](const char* name) { return run_directory + "/" + name; };
   if (!path_exists(file("metrics.jsonl")) && !path_exists(file("ledger.jsonl")))
@@ -215,7 +232,10 @@ RunHistory read_run_history(const std::string& run_directory) {
     ExpertLoad load = read_load(json);
     if (stands(history.steps, load.step, load.attempt)) history.expert_loads.push_back(std::move(load));
   });
-  history.ledger = mark_lost(read_ledger(file("ledger.jsonl")));
+  std::vector<LedgerLine> lines = read_ledger(file("ledger.jsonl"));
+  for (const LedgerLine& line : lines)
+    if (line.conditions) history.conditions.insert_or_assign(line.attempt, *line.conditions);
+  history.ledger = mark_lost(std::move(lines));
   for (const BookedLine& booked : history.ledger) {
     if (booked.line.kind != "start") continue;
     history.begin_step = booked.line.step;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -61,7 +62,8 @@ struct RunHistory {
   std::vector<SavePoint> saves;
   std::vector<EventPoint> events;
   std::vector<BookedLine> ledger;
-  int64_t repeated_steps = 0;  // done, and thrown away by restarts
+  std::map<int64_t, AttemptConditions> conditions;  // of every attempt that said them
+  int64_t repeated_steps = 0;                       // done, and thrown away by restarts
   // Where the run began: not at 0 where it is a branch of another.
   int64_t begin_step = 0, begin_tokens = 0;
 
@@ -85,6 +87,11 @@ struct RunHistory {
 // Each value the mean of those of itself and before it that are numbers, of the last fiftieth of all: one step's number
 // is mostly noise of its batch.
 std::vector<double> smoothed(const std::vector<double>& values);
+
+// None of it said by an attempt that an older program made.
+AttemptConditions conditions_of(const RunHistory& history, int64_t attempt);
+// Those on the data, and in the windows, of the last one: a run may go on with others.
+std::vector<EvalPoint> comparable_evals(const RunHistory& history);
 
 // Error(bad_config): there is no run; Error(bad_data) with file and line: a damaged file.
 RunHistory read_run_history(const std::string& run_directory);

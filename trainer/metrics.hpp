@@ -59,13 +59,14 @@ struct EvaluationOfStep {
 };
 EvaluationOfStep evaluation_of_step(const std::string& path, int64_t step);
 
-// RUN/experts.jsonl: how the tokens of a step were spread over experts, for some 64 steps of a run, so that any length
-// of run makes a file of a size that a report can read. A line: {"t", "attempt", "step", "tokens", "layers": [number of
+// RUN/experts.jsonl: how the tokens of a step were spread over experts, for some 64 steps of what an attempt has before
+// it, so that any length of run makes a file of a size that a report can read. A line: {"t", "attempt", "step", "tokens", "layers": [number of
 // each MoE layer, MTP modules behind the last], "counts": [[tokens of each expert, by all ranks], ... a layer]}.
 class ExpertLoadFile {
  public:
   // `layers`: the number of each row of the counts.
   ExpertLoadFile(const std::string& path, int64_t attempt, std::vector<int64_t> layers);
+  // Step `step` of the `steps` of an attempt, from 1.
   static bool due(int64_t step, int64_t steps) { return step == 1 || step * 64 / steps != (step - 1) * 64 / steps; }
   void write(int64_t step, int64_t tokens, Mat<const int64_t> counts_LE, Clock::time_point time);
 

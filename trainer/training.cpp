@@ -29,9 +29,10 @@ Training::Border Training::border(bool last, bool save_beside) {
   int64_t &stop = sums[kCostKinds], &over = sums[kCostKinds + 1], &dislodged = sums[kCostKinds + 2],
           &no_evaluation = sums[kCostKinds + 3];
   stop = stop_asked() ? 1 : 0;
+  const double saving = saver_->busy_so_far();
   if (record_) {
     if (!record_->owned()) dislodged = 1;
-    budget_.save_goes_on(saver_->busy_so_far() * run_.comm.size());
+    budget_.save_goes_on(saving * run_.comm.size());
     const double spent = spent_now();
     const CostRange next = cost_of_next_step(progress_.step, tokens()) + (save_beside ? budget_.save() : CostRange{});
     if (!last && !budget_.fits(spent, next)) {
@@ -85,10 +86,7 @@ Training::Ending Training::loop() {
     finish_report(report, size, seconds, now);
     if (record_) {
       record_->write(report);
-      if (run_.network.table().moe_layers > 0 && ExpertLoadFile::due(report.step, run_.steps)) {
-        record_->write_expert_load(report.step, report.tokens, run_.network.table().moe_layer_numbers(),
-                                   run_.buffers.counts_LE);
-      }
+      write_expert_load(false);
       book("step", now, predicted);
       if (report.step % run_.config.training.log_interval == 0 || report.step == run_.steps)
         console_->step(report, seconds_left());
@@ -116,6 +114,16 @@ void Training::report_status_now_and_then() {
 // A save that goes on may take less than it seems to: before a run ends for it, it is waited for.
 void Training::wait_for_room(Border& now) {
   if (now.over_budget && !now.stop && finish_save()) now = booked_border("checkpoint");
+}
+
+// Of the step that was done last: some of all that the attempt may do, the first and the last of what it did.
+void Training::write_expert_load(bool last) {
+  const int64_t done = progress_.step - run_.from.step;
+  if (!record_ || done == 0 || progress_.step == loads_written_of_ || run_.network.table().moe_layers == 0) return;
+  if (!last && !ExpertLoadFile::due(done, run_.steps - run_.from.step)) return;
+  loads_written_of_ = progress_.step;
+  record_->write_expert_load(progress_.step, tokens(), run_.network.table().moe_layer_numbers(),
+                             run_.buffers.counts_LE);
 }
 
 // Of a step that is not the last. `now` is renewed where something ended it early.
@@ -349,6 +357,7 @@ Training::Ending Training::given_up() {
 
 Exit Training::end(Ending ending) {
   save_last();
+  write_expert_load(true);
   if (ending == Ending::steps_done) ending = finish();
   Exit code = Exit::done;
   const char* state = "done";

@@ -82,6 +82,7 @@ class Training {
   Ending loop();
   void wait_for_room(Border& now);
   void report_status_now_and_then();
+  void write_expert_load(bool last);
   void warn_of_the_budget();
   // `tokens` and `seconds` of the step.
   void finish_report(StepReport& report, double tokens, double seconds, const Border& border);
@@ -140,6 +141,7 @@ class Training {
   int failed_saves_ = 0;                 // in a row
   double no_room_for_ = 0;               // device-seconds that the budget had no room for, on rank 0
   std::optional<double> unbooked_save_;  // device-seconds that the last one took, until the ledger has them
+  int64_t loads_written_of_ = -1;        // the last step in experts.jsonl
   double status_at_ = 0;                 // when status.json was last written
 };
 

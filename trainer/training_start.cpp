@@ -107,12 +107,36 @@ void Training::estimate_costs() {
   budget_ = Budget(budget ? std::optional(budget->left) : std::nullopt, estimates(run_, token, setup_));
 }
 
+namespace {
+
+// Of the tokens, of their mixture where they have weights, and of what attention sees of them.
+std::string digest_of(const std::vector<TokenShard>& shards, const std::vector<DataSource>& mixture, bool masked) {
+  if (shards.empty()) return {};
+  std::string text = masked ? "masked" : "";
+  for (const std::string& digest : data_digests(shards)) text += " " + digest;
+  for (const DataSource& source : mixture)
+    if (source.weight) text += fmt::format(" {}", *source.weight);
+  return to_hex(xxh3_128(text.data(), text.size()));
+}
+
+AttemptConditions present_conditions(const Run& run) {
+  const Config& config = run.config;
+  const bool masked = config.data.document_mask;
+  return {.price_per_device_hour = config.cluster.price_per_device_hour,
+          .flops_per_token = training_flops_per_token(config.model.shape, config.training.seq_length),
+          .device = fmt::format("{}, {}", cpu_model(), count_of(run.execution.threads, "thread")),
+          .seq_length = config.training.seq_length,
+          .data = digest_of(run.train_shards, config.data.train, masked),
+          .valid_data = digest_of(run.valid_shards, {}, masked),
+          .initial_weights = config.checkpoint.initial_load_path.value_or("")};
+}
+
+}  // namespace
+
 void Training::take_directory() {
   const std::vector<std::string> hosts = run_.comm.all_gather_text(host_name());
   const Config& config = run_.config;
-  const AttemptConditions conditions{
-      .price_per_device_hour = config.cluster.price_per_device_hour,
-      .flops_per_token = training_flops_per_token(config.model.shape, config.training.seq_length)};
+  const AttemptConditions conditions = present_conditions(run_);
   agreed_by(run_.comm, console_ != nullptr, [&] {
     try {
       record_.emplace(run_.loaded,

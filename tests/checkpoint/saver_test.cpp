@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include "checkpoint/checkpoint.hpp"
 #include "checkpoint/training_state.hpp"
@@ -119,6 +121,53 @@ TEST_F(SaverTest, AFailureLeavesWhatWasThereAndTrainingGoesOn) {
     EXPECT_FALSE(saver.save_now(state_at(3), {}).error);
   });
   EXPECT_EQ(store.steps(), (std::vector<int64_t>{1, 3}));
+}
+
+// A rank other than 0 is slow, and then cannot write: what that took is known on rank 0, while it goes on and after it.
+TEST_F(SaverTest, WhatAFailedOneTookIsThatOfTheSlowestRank) {
+  const ParamTable table = make_param_table(tiny_shape());
+  const CheckpointStore store(directory_.at("c"));
+  ThreadWorld world(2);
+  world.run([&](Comm& comm) {
+    ThreadPool pool(1);
+    const Stream stream(pool, Isa::portable);
+    TrainingNumbers live(table, 1);
+    const std::vector<BoxData> boxes = training_boxes(table, live.arrays(), comm.rank(), 2);
+    Arena measuring = Arena::measuring();
+    plan_snapshot(measuring, boxes);
+    Arena arena("snapshot", measuring.used());
+    const std::vector<std::byte*> copies = plan_snapshot(arena, boxes);
+    std::atomic<double> seconds = 100;
+    const auto now = [&, rank = comm.rank(), main = std::this_thread::get_id()] {
+      if (rank == 1 && std::this_thread::get_id() != main) {
+        // When its thread begins, and when that has found a directory where its file should be.
+        std::filesystem::create_directory(store.prepared_path(2, 1) + "/" + shard_name(1));
+        seconds = seconds + 5;
+      }
+      return seconds.load();
+    };
+    CheckpointSaver saver(store, comm, stream, {.boxes = boxes, .snapshot = copies, .now = now});
+    EXPECT_EQ(saver.busy_so_far(), 0);
+    EXPECT_FALSE(saver.start(state_at(2), {}));
+    EXPECT_LE(saver.busy_so_far(), 10);
+    std::optional<SaveResult> failed = saver.finish();
+    ASSERT_TRUE(failed && failed->error);
+    EXPECT_EQ(failed->error->code(), Exit::io);
+    EXPECT_EQ(failed->busy_seconds, 5);
+    comm.barrier();
+    // One that cannot begin.
+    if (comm.rank() == 0) {
+      std::filesystem::remove_all(store.directory());
+      directory_.write("c", "not a directory");
+    }
+    comm.barrier();
+    std::atomic<int> asked = 0;
+    CheckpointSaver other(store, comm, stream,
+                          {.boxes = boxes, .snapshot = copies, .now = [&] { return 7.0 * asked++; }});
+    failed = other.start(state_at(3), {});
+    ASSERT_TRUE(failed && failed->error);
+    EXPECT_EQ(failed->busy_seconds, 7);
+  });
 }
 
 // Who was frozen while another job took the run over finds out right before the rename: nothing is published, and what

@@ -1,15 +1,14 @@
 #include "checkpoint/store.hpp"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <algorithm>
-#include <csignal>
 #include <filesystem>
 
 #include "base/file.hpp"
 #include "checkpoint/checkpoint.hpp"
 #include "checkpoint/shard_file.hpp"
+#include "tests/harness/file_size_limit.hpp"
 #include "tests/harness/random.hpp"
 #include "tests/harness/scratch_directory.hpp"
 
@@ -17,28 +16,9 @@ namespace tael {
 namespace {
 
 using testing::error_of;
+using testing::FileSizeLimit;
 using testing::Random;
 using testing::ScratchDirectory;
-
-// While it lives, no file of this process can be written to.
-class NoBytesInFiles {
- public:
-  NoBytesInFiles() {
-    std::signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before_);
-    rlimit none = before_;
-    none.rlim_cur = 0;
-    setrlimit(RLIMIT_FSIZE, &none);
-  }
-  ~NoBytesInFiles() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, SIG_DFL);
-  }
-  NoBytesInFiles(const NoBytesInFiles&) = delete;
-
- private:
-  rlimit before_{};
-};
 
 class StoreTest : public ::testing::Test {
  protected:
@@ -80,6 +60,16 @@ TEST_F(StoreTest, TooLittleSpaceIsSaidBeforeAnythingIsWritten) {
   EXPECT_FALSE(path_exists(store_.directory()));
 }
 
+// A disk that is not mounted: the run has checkpoints, and must not begin again as if it had none.
+TEST_F(StoreTest, ALinkToADirectoryThatIsGoneIsNoEmptyOne) {
+  const std::string link = directory_.at("link");
+  std::filesystem::create_symlink(directory_.at("gone"), link);
+  EXPECT_EQ(directory_.relative(error_of(Exit::io, [&] { CheckpointStore(link).steps(); })),
+            "DIR/link: is a link to DIR/gone, which is not there");
+  std::filesystem::create_directory(directory_.at("gone"));
+  EXPECT_TRUE(CheckpointStore(link).steps().empty());
+}
+
 TEST_F(StoreTest, WhatDeadAttemptsLeftIsSwept) {
   save(1);
   store_.begin(2, 1, 1000);
@@ -105,7 +95,7 @@ TEST_F(StoreTest, ALatestThatCannotBeWrittenIsSaidAndNamesNothingThatIsGone) {
   commit(2);
   std::string wrong;
   {
-    const NoBytesInFiles full;
+    const FileSizeLimit full(0);
     wrong = store_.settle({.keep = 1});
   }
   EXPECT_NE(wrong.find("/latest"), std::string::npos) << wrong;

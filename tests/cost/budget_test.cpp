@@ -159,6 +159,19 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   EXPECT_EQ(more.save().most, 15);
   more.save_took(4);
   EXPECT_EQ(more.save().most, 5) << "what those on other ranks took is no measure any more";
+  // The disk became slow while the run was on two ranks, and is slow when it is on one again.
+  LedgerLine cheap = save;
+  cheap.ranks = 1;
+  cheap.save_seconds = 0.1;
+  Budget again(1000.0, {.step = 10, .save = 1, .evaluation = 0});
+  again.learn({cheap, save}, 1, 0);
+  EXPECT_EQ(again.expected_save(), 3);
+  EXPECT_EQ(again.save().most, 3.75);
+  again.save_took(0.2);
+  EXPECT_EQ(again.save().most, 0.2 + 0.25 * 0.2);  // of 0.1 and 0.2
+  Budget since(1000.0, {.step = 10, .save = 1, .evaluation = 0});
+  since.learn({save, cheap}, 1, 0);
+  EXPECT_EQ(since.save().most, 0.125);
 
   // One beside steps was dear: an attempt that ends for it must not look cheaper to the next start.
   Budget first(1000.0, {.step = 10, .save = 1, .evaluation = 0});

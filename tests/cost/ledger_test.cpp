@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/harness/file_size_limit.hpp"
 #include "tests/harness/scratch_directory.hpp"
 
 namespace tael {
@@ -145,6 +146,25 @@ TEST(Ledger, ABeatIsTheBeginningOfTheLineAfterIt) {
   EXPECT_EQ(lines[0].device_seconds[CostKind::data_wait], 8);
   EXPECT_EQ(lines[0].sum(), 30);
   EXPECT_TRUE(lines[0].conditions) << "the beat was the first of the attempt";
+}
+
+// A full disk takes signs of life away, and no second out of the books.
+TEST(Ledger, ABeatThatCannotBeWrittenIsOnlyMissed) {
+  const ScratchDirectory dir;
+  Hands hands;
+  CostClock clock(hands.source(), 100, CostKind::compute);
+  Ledger ledger(dir.at("l"), {.number = 1, .ranks = 2, .began = 100}, clock);
+  for (hands.t = 125; hands.t < 140; hands.t += 5) {
+    const testing::FileSizeLimit full(5);
+    EXPECT_THROW(ledger.beat(20), Error);
+    EXPECT_EQ(ledger.booked(), 0);
+  }
+  ledger.book("step", 1, 8, seconds({{CostKind::compute, 80}}));
+  const std::vector<LedgerLine> lines = read_ledger(dir.at("l"));
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0].sum(), 80);
+  EXPECT_EQ(lines[0].device_seconds[CostKind::compute], 80);
+  EXPECT_TRUE(lines[0].conditions) << "the first line that is there";
 }
 
 TEST(Ledger, BeatsOfAKilledAttemptStandForWhatTheyBegan) {

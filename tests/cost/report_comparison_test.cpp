@@ -1,6 +1,7 @@
 // Runs compared: at equal cost, at equal loss, and what stands in the way.
 #include "cost/report_comparison.hpp"
 
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -12,7 +13,6 @@ namespace {
 
 Report run_of(const std::string& name, double price, const std::vector<std::array<double, 3>>& evals) {
   RunHistory h;
-  h.valid_data = {"v"};
   for (const auto& [hours, tokens, loss] : evals) {
     EvalPoint e;
     e.tokens = static_cast<int64_t>(tokens);
@@ -96,19 +96,71 @@ TEST(Comparison, GoesByTrainingLossWhereEvaluationsComeTooLate) {
 
 TEST(Comparison, WarnsOfWhatCannotBeCompared) {
   Report a = run_of("a", 0, {{1, 10, 6.0}}), b = run_of("b", 0, {{1, 10, 6.0}});
-  b.history.valid_data = {"other"};
-  b.history.cpu = "other";
+  for (Report* r : {&a, &b}) {
+    r->history.evals[0].attempt = 2;
+    for (int64_t attempt = 1; attempt <= 2; ++attempt) {
+      r->history.steps.push_back(
+          {.step = attempt, .tokens = 10 * attempt, .attempt = attempt, .mfu = {}, .max_violation = {}});
+      r->history.conditions[attempt] = {.device = "cpu, 1 thread", .seq_length = 32, .data = "d", .valid_data = "v"};
+    }
+  }
+  const auto warnings = [&] { return fmt::format("{}", fmt::join(compare({a, b}).warnings, "|")); };
+  EXPECT_EQ(warnings(), "");
   b.history.tokenizer = "other";
-  EXPECT_EQ(compare({a, b}).warnings.size(), 2u);  // an older program did not say a's
+  EXPECT_EQ(warnings(), "");  // an older program did not say a's
   a.history.tokenizer = "bytes";
-  EXPECT_EQ(compare({a, b}).warnings.size(), 3u);
-  a.facts.settings.push_back({"training.seq_length", "64"});
-  EXPECT_EQ(compare({a, b}).warnings.size(), 4u);
+  EXPECT_EQ(warnings(), "the runs have different tokenizers: a loss per token is not comparable");
+  b.history.tokenizer = a.history.tokenizer;
+  AttemptConditions& first = b.history.conditions[1];
+  AttemptConditions& second = b.history.conditions[2];
+  second.valid_data = "other";
+  EXPECT_EQ(warnings(), "the runs were evaluated on different held-out data: their losses are not comparable");
+  second.valid_data = "v";
+  second.seq_length = 64;
+  EXPECT_EQ(warnings(), "the runs were evaluated in windows of different lengths: a longer one helps the prediction");
+  second.seq_length = 32;
+  first.device = "cpu, 2 threads";
+  EXPECT_EQ(warnings(), "the runs were on different devices: an hour of one is not an hour of the other");
+  first.device = second.device;
+  first.initial_weights = "mine";
+  EXPECT_EQ(warnings(), "b began with the weights of mine: what they cost is not in its device-hours");
+  second.initial_weights = "mine";
+  first.initial_weights = "";
+  EXPECT_EQ(warnings(), "") << "a start that finds a checkpoint reads no others";
+
+  // By training loss.
   b.history.evals.clear();
+  const std::string unevaluated =
+      "not every run was evaluated: compared by training loss, smoothed over a fiftieth of the steps";
+  EXPECT_EQ(warnings(), unevaluated);
+  first.seq_length = 64;
+  EXPECT_EQ(warnings(),
+            unevaluated + "|the runs trained in windows of different lengths: a longer one helps the prediction");
+  first.seq_length = 32;
+  second.data = "other";
+  EXPECT_EQ(warnings(), unevaluated + "|the runs trained on different data: their training losses are not comparable");
+  b.history.steps.clear();
   const Comparison c = compare({a, b});
   EXPECT_FALSE(c.validation);
   EXPECT_FALSE(c.same_cost);
   EXPECT_FALSE(comparison_page(c, {a, b}).empty());
+}
+
+// A run that went on with other held-out data: what it reached on the other stands on no curve.
+TEST(Comparison, LeavesOutEvaluationsOfAnotherKindThanTheLast) {
+  Report a = run_of("a", 0, {{1, 10, 2.0}, {2, 20, 5.0}, {4, 40, 3.0}}),
+         b = run_of("b", 0, {{2, 20, 6.0}, {4, 40, 4.0}});
+  for (Report* r : {&a, &b})
+    for (int64_t attempt : {0, 1}) r->history.conditions[attempt] = {.seq_length = 32, .valid_data = "v"};
+  a.history.conditions[0].valid_data = "easier";
+  for (size_t i : {1, 2}) a.history.evals[i].attempt = 1;
+  const Comparison c = compare({a, b});
+  EXPECT_EQ(c.rows[0].curve.loss, (std::vector<double>{5, 3}));
+  EXPECT_EQ(c.warnings, (std::vector<std::string>{
+                            "a: 1 evaluation on other held-out data, or in other windows, than its last: left out"}));
+  EXPECT_EQ(make_report(a.history, a.facts).best_valid_loss, 3);
+  a.history.conditions[0] = {.seq_length = 64, .valid_data = "v"};
+  EXPECT_EQ(make_report(a.history, a.facts).best_valid_loss, 3);
 }
 
 }  // namespace

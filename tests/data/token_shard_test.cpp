@@ -1,9 +1,7 @@
 #include "data/token_shard.hpp"
 
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <filesystem>
 #include <thread>
 
@@ -11,6 +9,7 @@
 #include "base/rng.hpp"
 #include "data/shard_set.hpp"
 #include "tests/data/shard_fixture.hpp"
+#include "tests/harness/file_size_limit.hpp"
 #include "tests/harness/scratch_directory.hpp"
 
 namespace tael {
@@ -244,21 +243,15 @@ TEST(TokenShard, WriterRefusesTokensOutsideTheVocabulary) {
 // No space, as a limit on the size of a file: the error is one of I/O, and nothing is left.
 TEST(TokenShard, NoSpaceIsAnErrorAndLeavesNothing) {
   const ScratchDirectory dir;
-  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
-  rlimit before{};
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   // In the tokens, in what HDF5 writes, in the seal's neighbourhood.
   for (rlim_t limit : {rlim_t{1} << 20, rlim_t{4081920}, rlim_t{90000}, rlim_t{1000}}) {
-    rlimit small = before;
-    small.rlim_cur = limit;
-    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-    const std::string message =
-        dir.relative(error_of(Exit::io, [&] { write_number_shard(dir.at("a.h5"), counted(0, 2000000), 2000000); }));
-    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+    const std::string message = dir.relative(error_of(Exit::io, [&] {
+      const testing::FileSizeLimit full(limit);
+      write_number_shard(dir.at("a.h5"), counted(0, 2000000), 2000000);
+    }));
     EXPECT_EQ(message, fmt::format("DIR/a.h5.{}.tmp: cannot write: File too large", getpid()));
     EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
   }
-  std::signal(SIGXFSZ, old_handler);
   write_number_shard(dir.at("a.h5"), counted(0, 10), 10);  // the library still works
   EXPECT_EQ(TokenShard(dir.at("a.h5")).tokens(), 10);
 }

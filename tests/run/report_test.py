@@ -205,6 +205,23 @@ class ReportTest(ProgramTest):
             if run["cost_of_same_loss"] is not None:
                 self.assertLessEqual(run["cost_of_same_loss"], curve[-1][0])
 
+    def test_what_stands_in_the_way_of_a_comparison(self):
+        changes = [*self.changes, "optimizer.lr=3e-3", "training.eval_interval=3", "cluster.threads_per_rank=2"]
+        path, words = self.train_words([*changes, "training.train_steps=6", "training.seq_length=16",
+                                        f"checkpoint.initial_load_path={self.second.path / 'model'}"])
+        self.assertEqual(self.command(*words).code, 0)
+        _, words = self.train_words([*changes, "training.train_steps=12"], directory=path)
+        done = self.command(*words)
+        self.assertEqual(done.code, 0, str(done))
+        both = json.loads(self.report(path, self.second.path, "--json").out)
+        self.assertIn(f"{path} began with the weights of {self.second.path / 'model'}: what they cost is not in its "
+                      "device-hours", both["warnings"])
+        self.assertIn("the runs were on different devices: an hour of one is not an hour of the other", both["warnings"])
+        windows = "the runs trained in windows of different lengths: a longer one helps the prediction"
+        if both["loss"] == "validation":
+            windows = f"{path}: 2 evaluations on other held-out data, or in other windows, than its last: left out"
+        self.assertIn(windows, both["warnings"])
+
     def test_what_is_refused(self):
         def refused(code, *words):
             done = self.report(*words, code=code)

@@ -146,6 +146,8 @@ class Resume(ProgramTest):
         run = Run(directory, done)
         self.assertEqual(run.weights(), self.whole.weights())
         self.assertEqual([line["step"] for line in run.metrics("step")], list(range(step + 1, 25)))
+        loads = (directory / "experts.jsonl").read_text().splitlines()
+        self.assertEqual([json.loads(line)["step"] for line in loads], list(range(step + 1, 25)))
         # Its tokens count on; what its device-hours are divided by are its own.
         own = (24 - step) * 256
         report = json.loads(self.command("report", directory, "--json").out)

@@ -41,6 +41,8 @@ class Requests(ProgramTest):
         self.assertFalse((directory / "model").exists())
         self.assertFalse((directory / "STOP").exists())
         step = run.status()["step"]
+        loads = [json.loads(line)["step"] for line in (directory / "experts.jsonl").read_text().splitlines()]
+        self.assertEqual((loads[0], loads[-1]), (1, step), "the first and the last step that were done")
         self.assertEqual((directory / "checkpoints/latest").read_text(), f"step-{step:08}\n")
         self.assertTrue((directory / f"checkpoints/step-{step:08}/manifest.json").exists())
 
