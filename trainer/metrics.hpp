@@ -59,9 +59,10 @@ struct EvaluationOfStep {
 };
 EvaluationOfStep evaluation_of_step(const std::string& path, int64_t step);
 
-// RUN/experts.jsonl: how the tokens of a step were spread over experts, for some 64 steps of what an attempt has before
-// it, so that any length of run makes a file of a size that a report can read. A line: {"t", "attempt", "step", "tokens", "layers": [number of
-// each MoE layer, MTP modules behind the last], "counts": [[tokens of each expert, by all ranks], ... a layer]}.
+// RUN/experts.jsonl: how the tokens of a step were spread over experts, for some 64 of the steps that an attempt
+// has before it, the first and the last that it did among them, so that any length of run makes a file of a size that a
+// report can read. A line: {"t", "attempt", "step", "tokens", "layers": [number of each MoE layer, MTP modules behind
+// the last], "counts": [[tokens of each expert, by all ranks], ... a layer]}.
 class ExpertLoadFile {
  public:
   // `layers`: the number of each row of the counts.

@@ -282,12 +282,12 @@ std::string slurm_script(const SlurmScript& s) {
 # A run of tael under Slurm, written by tael submit: {version}
 # Queue it, and queue it again, with: sbatch {itself}
 {sbatch}
-# The ledger of the run counts from here.
-TAEL_JOB_STARTED=$(date +%s.%N)
-export TAEL_JOB_STARTED
 # A signal that comes before the launcher is remembered.
 asked=
 trap 'asked=1' USR1
+# The ledger of the run counts from here.
+TAEL_JOB_STARTED=$(date +%s.%N)
+export TAEL_JOB_STARTED
 cd {directory} || exit 74
 
 # Slurm sends USR1 to this shell {signal} s before the time limit. It goes on to the launcher and from there to every

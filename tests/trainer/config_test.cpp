@@ -210,7 +210,7 @@ TEST(Config, PresetsHaveThePublishedNumberOfParameters) {
 TEST(Config, ShowPrintsWhatIsNotBuiltAndTrainingRefusesIt) {
   const ConfigShowOptions options{.config = "experiments/deepseek_v3", .overrides = {}, .search = kSearch};
   const std::string text = config_show(options);
-  EXPECT_NE(text.find("global_batch_size: {start: 3072, end: 15360, over: 469000000000, increment: 96}"),
+  EXPECT_NE(text.find("global_batch_size: {start: 3072, end: 15360, over: 469000000000, increment: 128}"),
             std::string::npos);
   EXPECT_NE(text.find("differs from the preset deepseek_v3: model.max_position_embeddings is 4096, there 163840"),
             std::string::npos);

@@ -117,15 +117,19 @@ TEST(SlurmScript, AsksForNodesRanksAndTime) {
 }
 
 // sbatch reads its options up to the first command; the ledger's clock is that command.
-TEST(SlurmScript, BeginsWithTheClock) {
+// No program is started before a signal is remembered, and none before the clock.
+TEST(SlurmScript, BeginsWithItsTrapAndTheClock) {
   const std::string text = slurm_script(small());
   const size_t options = text.rfind("#SBATCH"), clock = text.find("TAEL_JOB_STARTED=$(date +%s.%N)\n");
   ASSERT_NE(clock, std::string::npos);
   std::string between = text.substr(options, clock - options);
+  std::string commands;
   while (!between.empty()) {
-    EXPECT_TRUE(between.front() == '#' || between.front() == '\n') << between;
-    between.erase(0, between.find('\n') + 1);
+    const size_t end = between.find('\n') + 1;
+    if (between.front() != '#') commands += between.substr(0, end);
+    between.erase(0, end);
   }
+  EXPECT_EQ(commands, "\nasked=\ntrap 'asked=1' USR1\n");
 }
 
 TEST(SlurmScript, PassesOptionsOn) {
