@@ -1,14 +1,10 @@
 #include "trainer/training.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
-#include "checkpoint/hf_export.hpp"
 #include "cost/flops.hpp"
 #include "cost/machine.hpp"
-#include "trainer/evaluate.hpp"
-#include "trainer/health.hpp"
 #include "trainer/start_facts.hpp"
 
 namespace tael {
@@ -16,7 +12,6 @@ namespace tael {
 namespace {
 
 constexpr double kStatusSeconds = 2;  // between two versions of status.json while steps go on
-constexpr int kMostFailedSaves = 3;   // in a row, then the run stops
 
 }  // namespace
 
@@ -58,10 +53,6 @@ Training::Border Training::border(bool last, bool save_beside) {
 
 bool Training::stop_asked() const {
   return (setup_.stop != nullptr && *setup_.stop != 0) || (record_ && record_->directory().stop_requested());
-}
-
-bool Training::evaluation_due(int64_t step) const {
-  return !run_.valid_shards.empty() && run_.config.training.evaluation_due(step, run_.steps);
 }
 
 Training::Ending Training::loop() {
@@ -126,21 +117,6 @@ void Training::write_expert_load(bool last) {
                              run_.buffers.counts_LE);
 }
 
-// Of a step that is not the last. `now` is renewed where something ended it early.
-void Training::evaluate_between_steps(Border& now) {
-  if (now.stop || now.over_budget) return;  // whoever goes on finds it missing
-  if (leaves_out_evaluation()) return;
-  if (!now.evaluate) {
-    if (record_)
-      warn(fmt::format("no evaluation at step {}: what is left of the budget is kept for steps",
-                       grouped(progress_.step)));
-  } else if (evaluate_now()) {
-    now = booked_border("evaluation");
-  } else {
-    now = border(false, saver_->busy());
-  }
-}
-
 // Behind what belongs to the step that is done, and stays with it when a restart throws away what follows.
 Training::Border Training::booked_border(const char* kind) {
   const Border now = border(progress_.step >= run_.steps, saver_->busy());
@@ -182,159 +158,6 @@ void Training::finish_report(StepReport& report, double tokens, double seconds, 
     peak_doubted_ = true;
     console_->warn("MFU above 100%: the machine was busy with something else when the peak was measured at start");
   }
-}
-
-// Of the step that the attempt began after, when attempts have had no time for it.
-bool Training::leaves_out_evaluation() {
-  if (!evaluation_hopeless_ || progress_.step != run_.from.step) return false;
-  if (record_)
-    warn(fmt::format("no evaluation of step {}: attempts had no time for it; tael eval on its checkpoint makes it",
-                     grouped(progress_.step)));
-  return true;
-}
-
-bool Training::evaluate_now() {
-  const double begin = run_.clock.now();
-  const Charged charged(run_.clock, CostKind::evaluation);
-  const auto give_up = [this] {
-    return stop_asked() ||
-           (record_ && !budget_.fits(spent_now(), CostRange::exactly(kClosingSeconds * run_.comm.size())));
-  };
-  // A checkpoint that is written meanwhile comes into force meanwhile.
-  const auto go_on_saving = [this] {
-    if (!saver_->busy()) return;
-    const Charged saving(run_.clock, CostKind::checkpoint);
-    if (const std::optional<SaveResult> over = saver_->poll()) tell(*over);
-  };
-  const std::optional<EvalResult> result = evaluate(run_.comm, {.network = run_.network,
-                                                                .stream = run_.stream,
-                                                                .saved = *run_.saved_arena,
-                                                                .scratch = *run_.scratch_arena,
-                                                                .segments = run_.config.parallelism.segments(),
-                                                                .weights = run_.weights(),
-                                                                .shards = run_.valid_shards,
-                                                                .seq_length = run_.config.training.seq_length,
-                                                                .batch = run_.division.micro_batch,
-                                                                .separator = run_.separator,
-                                                                .give_up = give_up,
-                                                                .between = go_on_saving});
-  if (!result) {
-    if (record_)
-      warn(fmt::format("the evaluation of step {} {}; whoever goes on begins with it", grouped(progress_.step),
-                       kGivenUp));
-    return false;
-  }
-  budget_.evaluation_took((run_.clock.now() - begin) * run_.comm.size());
-  const bool finite = std::isfinite(result->nats);
-  if (!record_ && finite) return true;
-  const EvalReport report{.step = progress_.step,
-                          .tokens = tokens(),
-                          .loss = result->loss(),
-                          .ppl = result->ppl(),
-                          .bits_per_byte = result->bits_per_byte(),
-                          .targets = result->targets};
-  if (record_) {
-    record_->write(report);
-    console_->eval(report);
-  }
-  if (!finite) fail_non_finite_evaluation(run_.network.table(), progress_.step, run_.params);
-  return true;
-}
-
-bool Training::save_due() const {
-  const int64_t interval = run_.config.checkpoint.interval;
-  return interval > 0 && progress_.step > 0 && progress_.step % interval == 0 && progress_.step < run_.steps;
-}
-
-bool Training::save_if_due() {
-  const Charged charged(run_.clock, CostKind::checkpoint);
-  const std::optional<SaveResult> over = saver_->poll();
-  if (over) tell(*over);
-  if (!save_due()) return over.has_value();
-  if (saver_->busy()) {
-    if (console_ != nullptr)
-      warn(fmt::format("no checkpoint of step {}: the one before it is still being written", grouped(progress_.step)));
-    return false;
-  }
-  CostSeconds ledger;
-  if (record_) ledger = record_->ledger().totals().device_seconds;
-  const RunState state = run_state(run_, progress_, attempt_, ledger);
-  if (!run_.snapshot_arena) {
-    // The run has more steps than it seemed to have before it was known where it begins: there is no room for a copy.
-    tell(saver_->save_now(state, checkpoint_texts(run_.loaded)));
-  } else if (const std::optional<SaveResult> failed = saver_->start(state, checkpoint_texts(run_.loaded))) {
-    tell(*failed);
-  }
-  return true;
-}
-
-void Training::tell(const SaveResult& result) {
-  const double seconds = result.busy_seconds * run_.comm.size();
-  // One that failed says only that a whole one may be as dear.
-  if (!result.error || seconds > budget_.expected_save()) {
-    budget_.save_took(seconds);
-    unbooked_save_ = std::max(seconds, unbooked_save_.value_or(0));
-  }
-  if (result.error) {
-    ++failed_saves_;
-    const bool stop = run_.config.checkpoint.on_error == OnSaveError::stop || failed_saves_ >= kMostFailedSaves;
-    const std::string text = fmt::format("no checkpoint of step {}: {}", grouped(result.step), result.error->what());
-    if (stop) throw AgreedError(result.error->code(), text);
-    if (console_ != nullptr) warn(text + "; training goes on");
-    return;
-  }
-  failed_saves_ = 0;
-  saved_step_ = result.step;
-  if (!record_) return;
-  const CheckpointReport report{.step = result.step,
-                                .tokens = result.tokens,
-                                .bytes = static_cast<int64_t>(result.bytes),
-                                .stall_ms = result.stall_seconds * 1e3,
-                                .seconds = result.seconds};
-  record_->write(report);
-  console_->saved(report, CheckpointStore::name(result.step));
-  if (!result.warning.empty()) warn(result.warning);
-}
-
-bool Training::finish_save() {
-  const Charged charged(run_.clock, CostKind::checkpoint);
-  const std::optional<SaveResult> over = saver_->finish();
-  if (over) tell(*over);
-  return over.has_value();
-}
-
-// The checkpoint with which an attempt ends; without it the attempt has failed.
-void Training::save_last() {
-  const Charged charged(run_.clock, CostKind::checkpoint);
-  if (finish_save()) booked_border("checkpoint");
-  if (saved_step_ == progress_.step) return;
-  CostSeconds ledger;
-  if (record_) ledger = record_->ledger().totals().device_seconds;
-  const SaveResult result =
-      saver_->save_now(run_state(run_, progress_, attempt_, ledger), checkpoint_texts(run_.loaded));
-  if (result.error) failed_saves_ = kMostFailedSaves;  // that stops whatever on_error says
-  tell(result);
-}
-
-// Beside the one that is there, of a run that was given more steps, and in its place once it is whole.
-void Training::write_model() {
-  agreed_by(run_.comm, record_.has_value(), [&] {
-    record_->require_owned();
-    const RunDirectory& directory = record_->directory();
-    const std::string model = directory.file("model"), before = directory.file("model.before"),
-                      next = free_name_beside(model);
-    try {
-      export_parameters(next, run_.network.table(), run_.params, run_.biases);
-      record_->require_owned();
-    } catch (const Error&) {
-      remove_tree(next);
-      throw;
-    }
-    remove_tree(before);
-    if (path_exists(model)) publish(model, before);
-    publish(next, model);
-    remove_tree(before);
-  });
 }
 
 // What follows the last step and its checkpoint. Another ending where it is given up.
