@@ -80,11 +80,14 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double f
     if (line.attempt != attempt) same_work = !line.conditions || line.conditions->flops_per_token == flops_per_token;
     attempt = line.attempt;
     tokens = line.tokens;
+    // On more ranks more of them wait for one that is as long.
+    const double more =
+        std::max(1.0, static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks)));
+    if (line.kind == "start" && line.device_seconds[CostKind::checkpoint] > 0)
+      loads_.add(line.device_seconds[CostKind::checkpoint] * more, 1);
     if (line.save_seconds) {
-      // On more ranks more of them wait for one that is as long.
-      const double more = static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks));
       if (line.ranks == ranks) saves_of_others_ = {};
-      (line.ranks == ranks ? saves_ : saves_of_others_).add(*line.save_seconds * std::max(1.0, more), 1);
+      (line.ranks == ranks ? saves_ : saves_of_others_).add(*line.save_seconds * more, 1);
       // Nothing is tried of a save: what is known is better than any estimate.
       estimates_.save = std::max(saves_.expected(0, 1), saves_of_others_.expected(0, 1));
     }
@@ -109,6 +112,11 @@ CostRange Budget::save() const {
   if (!saves_of_others_.none()) at_least(saves_of_others_.range(estimates_.save, 1));
   if (!saves_.none() || saves_of_others_.none()) at_least(saves_.range(estimates_.save, 1));
   return range;
+}
+
+CostRange Budget::load() const {
+  const CostRange written = save(), read = loads_.range(0, 1);
+  return {std::max(written.usual, read.usual), std::max(written.most, read.most)};
 }
 
 bool Budget::fits(double spent, const CostRange& work) const {

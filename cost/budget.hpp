@@ -64,6 +64,8 @@ class Budget {
   // The same with its doubt, and what it may cost.
   CostRange step(double size = 1) const { return steps_.range(estimates_.step, size); }
   CostRange save() const;
+  // To read a checkpoint, about as fast as it is written unless earlier attempts took longer.
+  CostRange load() const;
   CostRange status() const { return statuses_.range(0, 1); }  // to replace status.json
   // An evaluation is given up where the budget ends in it, so it surprises nobody.
   CostRange evaluation() const { return CostRange::exactly(evaluations_.range(evaluation_estimate(), 1).usual); }
@@ -106,7 +108,7 @@ class Budget {
   std::optional<double> limit_;
   double whole_ = 0;  // of which left_fraction is a part
   Estimates estimates_;
-  Costs steps_, saves_, evaluations_, statuses_;
+  Costs steps_, saves_, loads_, evaluations_, statuses_;
   Costs saves_of_others_;  // on another number of ranks, since the last on as many
   double save_so_far_ = 0;
   int warned_ = 0;

@@ -77,8 +77,7 @@ bool Training::budget_is_used_up() {
     const Progress from = newest ? progress_of(*newest) : run_.from;
     const CostRange next = from.step < run_.steps ? cost_of_next_step(from.step, from.tokens) + budget_.save()
                                                   : CostRange::exactly(cost_of_the_end());
-    // A checkpoint is read about as fast as it is written.
-    no_room_for_ = spent_now() - spent_before() + (next + (newest ? budget_.save() : CostRange{})).most;
+    no_room_for_ = spent_now() - spent_before() + (next + (newest ? budget_.load() : CostRange{})).most;
     if (spent_before() + no_room_for_ <= *budget_.limit()) return;
     found = {1, newest ? newest->step : -1, newest ? newest->samples : 0, newest ? newest->tokens : 0};
   });

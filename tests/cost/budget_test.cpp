@@ -204,6 +204,24 @@ TEST(Budget, WhatASaveTookIsKnownAfterAKill) {
   EXPECT_EQ(more.save().most, 10);
 }
 
+// A disk that is slow to read from: who starts must read before it can do anything.
+TEST(Budget, WhatReadingACheckpointTookIsKnown) {
+  LedgerLine start{};
+  start.kind = "start";
+  start.ranks = 2;
+  start.device_seconds[CostKind::startup] = 50;
+  Budget budget(1000.0, {.step = 10, .save = 4, .evaluation = 0});
+  budget.learn({start}, 2, 0);  // of the first attempt, which read none
+  EXPECT_EQ(budget.load().most, 5);
+  start.device_seconds[CostKind::checkpoint] = 20;
+  budget.learn({start}, 2, 0);
+  EXPECT_EQ(budget.load().most, 25);
+  EXPECT_EQ(budget.save().most, 5);
+  Budget more(1000.0, {.step = 10, .save = 4, .evaluation = 0});
+  more.learn({start}, 4, 0);
+  EXPECT_EQ(more.load().most, 50);
+}
+
 TEST(Budget, ASaveThatGoesOnIsAtLeastAsDearAsItWasUntilNow) {
   Budget budget(100.0, {.step = 1, .save = 1, .evaluation = 0});
   EXPECT_EQ(budget.save().most, 1.25);
