@@ -31,7 +31,7 @@ class Completer {
 
   // `prefix` stands in front of each value: "--color=".
   void value(const CommandValue& value, const std::string& prefix = {}) {
-    for (const std::string& word : value.words) offer(prefix + word, "");
+    for (const std::string& word : value.words) offer(prefix + word, "", word.ends_with('='));
     switch (value.kind) {
       case ValueKind::none: return;
       case ValueKind::file: found.files = true; return;

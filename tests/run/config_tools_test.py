@@ -153,6 +153,9 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         self.assertEqual(self.bash("train x data.train=tr"), ["train.h5"])
         self.assertEqual(self.bash("config show x data.shuffle="), ["true", "false"])
         self.assertEqual(self.bash("train x model.preset=kimi"), ["kimi_k2"])
+        self.assertEqual(self.bash("submit x time"), ["time_limit="])
+        self.assertEqual(self.bash("submit x slurm.pa"), ["slurm.partition="])
+        self.assertEqual(self.bash("train x slurm."), [""])
         # Everything that is offered behind "=" is accepted there.
         for key in ("parallelism.pipeline_schedule", "parallelism.data_parallel", "optimizer.lr", "cluster.cpu_isa"):
             for word in self.bash(f"train x {key}="):
