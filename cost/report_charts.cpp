@@ -295,7 +295,7 @@ std::vector<ReportChart> report_charts(const Report& r) {
               : "Ticks below are events.") +
           shaded);
   add(loss_lines(r, true), r.money ? "The axis above is what was paid until then, each attempt at its price."
-                                   : "No price of a device-hour is set.");
+                                   : "The last start has no price of a device-hour.");
   add(hours_shares(r), "From the ledger; what a restart threw away is lost.");
   add(burn_down(r),
       r.forecast
@@ -339,7 +339,7 @@ std::vector<ReportChart> comparison_charts(const Comparison& c) {
                          .color = kColors[i % std::size(kColors)],
                          .x = curve.cost,
                          .y = curve.loss,
-                         .dashed = i % 2 == 1,
+                         .dashed = (i + i / std::size(kColors)) % 2 == 1,
                          .points = c.validation && curve.cost.size() <= 100};
     cost.lines.push_back(line);
     tokens.lines.push_back(line);

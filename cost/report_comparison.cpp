@@ -51,7 +51,7 @@ std::string common_currency(const std::vector<Report>& reports) {
   const std::optional<Money>& first = reports.front().facts.price_per_device_hour;
   const bool all = std::ranges::all_of(reports, [&](const Report& r) {
     const std::optional<Money>& price = r.facts.price_per_device_hour;
-    return price && price->currency == first->currency;
+    return price && price->amount > 0 && price->currency == first->currency;
   });
   return all ? first->currency : std::string();
 }
@@ -78,6 +78,18 @@ AttemptConditions of_the_last_evaluation(const Report& r) {
   return r.history.evals.empty() ? AttemptConditions{} : conditions_of(r.history, r.history.evals.back().attempt);
 }
 
+// Of runs, `said` of each. Who did not say (an older program) makes no difference.
+bool differ(const std::vector<Report>& reports, const auto& said) {
+  const auto first = said(reports.front());
+  bool different = false;
+  for (const Report& r : reports) {
+    const auto values = said(r);
+    if (values.empty() || values.contains({})) return false;
+    different = different || values != first;
+  }
+  return different;
+}
+
 // What a run has that its device-hours do not pay for, and evaluations that are of another kind than its last.
 void add_warnings_of_one(const Report& r, bool validation, std::vector<std::string>& warnings) {
   if (!r.facts.branched_from.empty()) {
@@ -98,31 +110,26 @@ void add_warnings_of_one(const Report& r, bool validation, std::vector<std::stri
 // `evaluated`: every run was.
 std::vector<std::string> warnings_of(const std::vector<Report>& reports, bool validation, bool evaluated) {
   std::vector<std::string> warnings;
-  const Report& first = reports.front();
-  const auto differ = [&](const auto& member) {
-    return std::ranges::any_of(reports, [&](const Report& r) { return member(r) != member(first); });
+  const auto of_steps = [](auto member) { return [=](const Report& r) { return said_by_attempts(r, member); }; };
+  const auto of_the_evaluation = [](auto member) {
+    return [=](const Report& r) { return std::set{of_the_last_evaluation(r).*member}; };
   };
   if (!validation)
     warnings.push_back(fmt::format("{}: compared by training loss, smoothed over a fiftieth of the steps",
                                    evaluated ? "a run was evaluated too late for the cost or the loss of another"
                                              : "not every run was evaluated"));
-  const auto said_differently = [&](auto member) {
-    return differ([&](const Report& r) { return said_by_attempts(r, member); });
-  };
-  if (validation && differ([](const Report& r) { return of_the_last_evaluation(r).seq_length; }))
+  if (validation && differ(reports, of_the_evaluation(&AttemptConditions::seq_length)))
     warnings.push_back("the runs were evaluated in windows of different lengths: a longer one helps the prediction");
-  if (!validation && said_differently(&AttemptConditions::seq_length))
+  if (!validation && differ(reports, of_steps(&AttemptConditions::seq_length)))
     warnings.push_back("the runs trained in windows of different lengths: a longer one helps the prediction");
-  if (validation && differ([](const Report& r) { return of_the_last_evaluation(r).valid_data; }))
+  if (validation && differ(reports, of_the_evaluation(&AttemptConditions::valid_data)))
     warnings.push_back("the runs were evaluated on different held-out data: their losses are not comparable");
-  if (!validation && said_differently(&AttemptConditions::data))
+  if (!validation && differ(reports, of_steps(&AttemptConditions::data)))
     warnings.push_back("the runs trained on different data: their training losses are not comparable");
-  const bool tokenizers_known =
-      std::ranges::all_of(reports, [](const Report& r) { return r.history.tokenizer.has_value(); });
-  if (tokenizers_known && differ([](const Report& r) { return r.history.tokenizer; }))
+  if (differ(reports, [](const Report& r) { return std::set{r.history.tokenizer}; }))
     warnings.push_back("the runs have different tokenizers: a loss per token is not comparable");
   for (const Report& r : reports) add_warnings_of_one(r, validation, warnings);
-  if (said_differently(&AttemptConditions::device))
+  if (differ(reports, of_steps(&AttemptConditions::device)))
     warnings.push_back("the runs were on different devices: an hour of one is not an hour of the other");
   return warnings;
 }

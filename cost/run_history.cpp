@@ -216,7 +216,7 @@ std::vector<EvalPoint> comparable_evals(const RunHistory& history) {
   const AttemptConditions last = conditions_of(history, history.evals.back().attempt);
   std::ranges::copy_if(history.evals, std::back_inserter(evals), [&](const EvalPoint& eval) {
     const AttemptConditions then = conditions_of(history, eval.attempt);
-    return then.valid_data == last.valid_data && then.seq_length == last.seq_length;
+    return then.valid_data.empty() || (then.valid_data == last.valid_data && then.seq_length == last.seq_length);
   });
   return evals;
 }

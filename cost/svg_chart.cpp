@@ -122,16 +122,16 @@ std::vector<std::pair<double, double>> thinned(const ChartLine& line, size_t mos
 
 class Drawing {
  public:
-  Drawing(const std::string& title, double legend_height, double top_axis) : top_(kTop + legend_height + top_axis) {
-    out_ = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth, kHeight, escaped(title));
+  // A long legend makes the picture higher, not the plot lower.
+  Drawing(const std::string& title, double legend_height, double top_axis)
+      : top_(kTop + legend_height + top_axis), height_(kHeight + std::max(0.0, legend_height - 2 * kLegend)) {
+    out_ = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth, height_, escaped(title));
   }
 
   double x(const Axis& axis, double value) const { return kLeft + axis.part(value) * (kWidth - kLeft - kRight); }
-  double y(const Axis& axis, double value) const {
-    return kHeight - kBottom - axis.part(value) * (kHeight - kBottom - top_);
-  }
+  double y(const Axis& axis, double value) const { return bottom() - axis.part(value) * (bottom() - top_); }
   double top() const { return top_; }
-  static double bottom() { return kHeight - kBottom; }
+  double bottom() const { return height_ - kBottom; }
 
   template <class... Args>
   void add(fmt::format_string<Args...> format, Args&&... args) {
@@ -145,7 +145,7 @@ class Drawing {
       add("<path class=\"grid\" d=\"M{0:.1f} {1:.1f}V{2:.1f}\"/>", x(axis, tick), top_, bottom());
       text(x(axis, tick), bottom() + 17, "middle", axis.text(tick));
     }
-    text((kLeft + kWidth - kRight) / 2, kHeight - 8, "middle", label);
+    text((kLeft + kWidth - kRight) / 2, height_ - 8, "middle", label);
   }
   void y_axis(const Axis& axis, const std::string& label) {
     for (const double tick : axis.ticks) {
@@ -179,6 +179,14 @@ class Drawing {
     std::string_view color;
     bool dashed;
   };
+  // Cut where a row has no room for it. Names are often paths, which differ at their end.
+  static Name name(std::string_view text, std::string_view color, bool dashed) {
+    constexpr size_t kMost = static_cast<size_t>((kWidth - kLeft - 36) / 7.6) - 1;
+    if (text.size() <= kMost) return {std::string(text), color, dashed};
+    size_t begin = text.size() - kMost;
+    while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xc0) == 0x80) ++begin;
+    return {"…" + std::string(text.substr(begin)), color, dashed};
+  }
   void legend(const std::vector<Name>& names) {
     double at = kLeft, line = 14;
     for (const Name& name : names) {
@@ -209,7 +217,7 @@ class Drawing {
   std::string end() { return std::move(out_) + "</svg>"; }
 
  private:
-  double top_;
+  double top_, height_;
   std::string out_;
 };
 
@@ -285,7 +293,7 @@ std::string svg(const LineChart& chart) {
       xs.add(line.x[i]);
       ys.add(line.y[i]);
     }
-    if (!line.name.empty() && !line.x.empty()) names.push_back({line.name, line.color, line.dashed});
+    if (!line.name.empty() && !line.x.empty()) names.push_back(Drawing::name(line.name, line.color, line.dashed));
   }
   for (const ChartArea& area : chart.areas) {
     for (const double x : area.x) xs.add(x);
@@ -303,7 +311,7 @@ std::string svg(const LineChart& chart) {
     const double from = std::clamp(band.from, x.low, x.high), to = std::clamp(band.to, x.low, x.high);
     if (to <= from) continue;
     d.add("<rect class=\"band\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>", d.x(x, from), d.top(),
-          d.x(x, to) - d.x(x, from), Drawing::bottom() - d.top());
+          d.x(x, to) - d.x(x, from), d.bottom() - d.top());
   }
   d.x_axis(x, chart.x_label);
   d.y_axis(y, chart.y_label);
@@ -323,7 +331,7 @@ std::string svg(const LineChart& chart) {
   for (const ChartMark& mark : chart.marks) {
     // What happened before the first point, or behind the last, is at the edge.
     d.add("<path class=\"mark\" d=\"M{0:.1f} {1:.1f}v9\"><title>{2}</title></path>",
-          d.x(x, std::clamp(mark.x, x.low, x.high)), Drawing::bottom() - 9, escaped(mark.text));
+          d.x(x, std::clamp(mark.x, x.low, x.high)), d.bottom() - 9, escaped(mark.text));
   }
   d.frame();
   d.legend(names);
@@ -334,7 +342,7 @@ std::string svg(const ShareChart& chart) {
   const size_t bins = chart.edges.empty() ? 0 : chart.edges.size() - 1;
   if (bins == 0 || !(chart.edges.back() > chart.edges.front())) return nothing(chart.title);
   std::vector<Drawing::Name> names;
-  for (const ShareChart::Layer& layer : chart.layers) names.push_back({layer.name, layer.color, false});
+  for (const ShareChart::Layer& layer : chart.layers) names.push_back(Drawing::name(layer.name, layer.color, false));
   Drawing d(chart.title, Drawing::legend_height(names), 0);
   const Axis x = linear_axis(chart.edges.front(), chart.edges.back(), 6, false), y = linear_axis(0, 100, 5, true);
   d.x_axis(x, chart.x_label);
@@ -364,7 +372,7 @@ std::string svg(const HeatMap& map) {
   if (map.rows.empty() || map.edges.size() < 2) return nothing(map.title);
   Drawing d(map.title, kLegend, 0);
   const Axis x = linear_axis(map.edges.front(), map.edges.back(), 6, false);
-  const double height = (Drawing::bottom() - d.top()) / static_cast<double>(map.rows.size());
+  const double height = (d.bottom() - d.top()) / static_cast<double>(map.rows.size());
   d.x_axis(x, map.x_label);
   d.y_label(map.y_label);
   std::array<std::string, kHeat.size()> cells;  // one path a colour

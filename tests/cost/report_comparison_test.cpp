@@ -54,6 +54,14 @@ TEST(Comparison, WithoutCommonPricesCountsHours) {
   EXPECT_EQ(c.rows[0].cost_of_loss, 2);
 }
 
+TEST(Comparison, AtAPriceOfNothingCountsHours) {
+  const Report free = run_of("a", 2, {{1, 100, 4.0}, {3, 200, 3.0}});
+  Report paid = run_of("b", 2, {{2, 100, 3.5}});
+  EXPECT_EQ(compare({free, paid}).currency, "usd");
+  paid.facts.price_per_device_hour->amount = 0;
+  EXPECT_EQ(compare({free, paid}).currency, "");
+}
+
 TEST(Comparison, SaysWhereACurveDoesNotReach) {
   const Comparison c = compare({run_of("a", 0, {{5, 100, 4.0}}), run_of("b", 0, {{1, 10, 6.0}, {2, 100, 5.0}})});
   EXPECT_EQ(c.same_cost, 2);
@@ -127,6 +135,9 @@ TEST(Comparison, WarnsOfWhatCannotBeCompared) {
   second.initial_weights = "mine";
   first.initial_weights = "";
   EXPECT_EQ(warnings(), "") << "a start that finds a checkpoint reads no others";
+  Report silent = b;
+  silent.history.conditions.clear();
+  EXPECT_TRUE(compare({a, silent}).warnings.empty()) << "an older program did not say";
 
   // By training loss.
   b.history.evals.clear();

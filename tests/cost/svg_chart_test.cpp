@@ -61,6 +61,25 @@ TEST(LineChart, PutsPointsWhereTheyBelong) {
   EXPECT_LT(at[1].second, at[0].second);  // up is less
 }
 
+// A line for each of many runs with long names: the picture grows, the plot keeps its height, and all names are in it.
+TEST(LineChart, ManyNamesTakeNoRoomFromThePlot) {
+  for (const size_t lines : {1, 2, 13, 120}) {
+    LineChart chart = chart_of({0, 1}, {0, 1});
+    chart.lines[0].name = "/a/" + std::string(100, 'x') + "/ü" + std::string(40, 'y') + "/lr-0.001";
+    while (chart.lines.size() < lines) {
+      chart.lines.push_back(chart.lines[0]);
+      chart.lines.back().name = "a run with a name of some thirty letters " + std::to_string(chart.lines.size());
+    }
+    const std::string text = svg(chart);
+    const double height = numbers(quoted(text, "viewBox=\"")[0])[3];
+    for (const std::string& y : quoted(text, " y=\"")) EXPECT_LT(std::stod(y), height) << lines;
+    const std::vector<double> frame = numbers(quoted(text, "class=\"frame\" d=\"")[0]);  // left, top, bottom, right
+    EXPECT_GT(frame[2] - frame[1], 200) << lines;
+    EXPECT_EQ(count(text, "/lr-0.001</text>"), 1u);
+    EXPECT_EQ(count(text, ">…"), 1u) << "what is cut is the beginning";
+  }
+}
+
 TEST(LineChart, KeepsTheExtremesOfLongData) {
   std::vector<double> x(100'000), y(x.size(), 1.0);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<double>(i);
