@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 namespace tael {
 
@@ -72,29 +73,32 @@ void Budget::set_left(double spent, double left, double whole) {
   whole_ = whole;
 }
 
-void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, double flops_per_token) {
+void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, const AttemptConditions& now) {
+  std::map<int64_t, AttemptConditions> then;  // of attempts that said them
+  for (const LedgerLine& line : lines)
+    if (line.conditions) then.insert_or_assign(line.attempt, *line.conditions);
   int64_t attempt = 0, tokens = 0;  // of the line before
-  bool same_work = false;
   for (const LedgerLine& line : lines) {
     const int64_t size = line.attempt == attempt ? line.tokens - tokens : 0;
-    if (line.attempt != attempt) same_work = !line.conditions || line.conditions->flops_per_token == flops_per_token;
     attempt = line.attempt;
     tokens = line.tokens;
-    // On more ranks more of them wait for one that is as long.
+    // On more ranks more of them wait for what is as long.
     const double more =
         std::max(1.0, static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks)));
-    if (line.kind == "start" && line.device_seconds[CostKind::checkpoint] > 0)
-      loads_.add(line.device_seconds[CostKind::checkpoint] * more, 1);
+    if (line.beginning_seconds) beginnings_.add(*line.beginning_seconds * more, 1);
     if (line.save_seconds) {
       if (line.ranks == ranks) saves_of_others_ = {};
       (line.ranks == ranks ? saves_ : saves_of_others_).add(*line.save_seconds * more, 1);
       // Nothing is tried of a save: what is known is better than any estimate.
       estimates_.save = std::max(saves_.expected(0, 1), saves_of_others_.expected(0, 1));
     }
-    if (line.ranks != ranks || !same_work) continue;
+    const auto said = then.find(attempt);
+    const AttemptConditions& c = said == then.end() ? now : said->second;
+    if (line.ranks != ranks || c.flops_per_token != now.flops_per_token) continue;
     if (line.kind == "step" && size > 0)
       steps_.add(line.sum() - line.device_seconds[CostKind::checkpoint], static_cast<double>(size));
-    if (line.kind == "evaluation") evaluations_.add(line.device_seconds[CostKind::evaluation], 1);
+    if (line.kind == "evaluation" && c.valid_data == now.valid_data)
+      evaluations_.add(line.device_seconds[CostKind::evaluation], 1);
   }
 }
 
@@ -114,9 +118,9 @@ CostRange Budget::save() const {
   return range;
 }
 
-CostRange Budget::load() const {
-  const CostRange written = save(), read = loads_.range(0, 1);
-  return {std::max(written.usual, read.usual), std::max(written.most, read.most)};
+CostRange Budget::beginning(double least, bool reads) const {
+  const CostRange read = reads ? save() : CostRange{}, known = beginnings_.range(0, 1);
+  return {std::max({least, read.usual, known.usual}), std::max({least, read.most, known.most})};
 }
 
 bool Budget::fits(double spent, const CostRange& work) const {

@@ -44,9 +44,10 @@ class Budget {
 
   // `left` device-seconds of a budget that is `whole` are left after `spent`: of money, at the present price.
   void set_left(double spent, double left, double whole);
-  // What steps, saves and evaluations took in earlier attempts on as many ranks and, but for saves, with as much work a
-  // token. The machine may be another: until this attempt has measured one itself, its estimate counts too.
-  void learn(const std::vector<LedgerLine>& lines, int64_t ranks, double flops_per_token);
+  // What steps, saves, evaluations and beginnings took in earlier attempts: steps on as many ranks and with as much
+  // work a token as `now`, evaluations of the same tokens. The machine may be another: until this attempt has measured
+  // one itself, its estimate counts too.
+  void learn(const std::vector<LedgerLine>& lines, int64_t ranks, const AttemptConditions& now);
   void step_took(double device_seconds, double size = 1) { steps_.measured(device_seconds, size); }
   void save_took(double device_seconds) {
     saves_.measured(device_seconds, 1);
@@ -64,8 +65,9 @@ class Budget {
   // The same with its doubt, and what it may cost.
   CostRange step(double size = 1) const { return steps_.range(estimates_.step, size); }
   CostRange save() const;
-  // To read a checkpoint, about as fast as it is written unless earlier attempts took longer.
-  CostRange load() const;
+  // From the look at the budget to the first step, at least so much as is said here. A checkpoint is read about as fast
+  // as it is written.
+  CostRange beginning(double least, bool reads) const;
   CostRange status() const { return statuses_.range(0, 1); }  // to replace status.json
   // An evaluation is given up where the budget ends in it, so it surprises nobody.
   CostRange evaluation() const { return CostRange::exactly(evaluations_.range(evaluation_estimate(), 1).usual); }
@@ -108,7 +110,7 @@ class Budget {
   std::optional<double> limit_;
   double whole_ = 0;  // of which left_fraction is a part
   Estimates estimates_;
-  Costs steps_, saves_, loads_, evaluations_, statuses_;
+  Costs steps_, saves_, beginnings_, evaluations_, statuses_;
   Costs saves_of_others_;  // on another number of ranks, since the last on as many
   double save_so_far_ = 0;
   int warned_ = 0;

@@ -9,6 +9,7 @@
 
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "trainer/run_lock.hpp"
 
 namespace tael {
 
@@ -50,11 +51,12 @@ RunDirectory::Found RunDirectory::look(const std::string& path) {
     return Found::nothing;
   }
   if (!is_directory(path)) fail(Exit::bad_config, "run.dir: {} exists and is no directory", path);
-  if (path_exists(path + "/attempts") || path_exists(path + "/config.yaml")) return Found::run;
+  if (has_attempts(path) || path_exists(path + "/config.yaml")) return Found::run;
   for (const auto& entry : std::filesystem::directory_iterator(path)) {
     const std::string name = entry.path().filename().string();
     // STOP: somebody changed his mind about a job that waits in the queue. lost+found: the root of a file system.
-    if (name != "log" && name != "submit.sh" && name != "STOP" && name != "lost+found")
+    // attempts: of a start that was killed before it had written itself down.
+    if (name != "log" && name != "submit.sh" && name != "STOP" && name != "lost+found" && name != "attempts")
       fail(Exit::bad_config, "run.dir: {} exists and is no run of tael (it holds {}); give another run.dir", path,
            name);
   }

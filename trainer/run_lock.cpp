@@ -137,6 +137,8 @@ std::vector<AttemptRecord> read_attempts(const std::string& run_directory) {
   return records;
 }
 
+bool has_attempts(const std::string& run_directory) { return highest(run_directory + "/attempts") > 0; }
+
 std::string branch_origin(const std::string& run_directory) {
   const std::string directory = run_directory + "/attempts";
   for (int64_t n = 1, last = highest(directory); n <= last; ++n) {

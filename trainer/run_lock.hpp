@@ -45,6 +45,7 @@ struct AttemptRecord {
 };
 // All attempts of a run, ascending. A directory without any has none. Error(bad_data) for a damaged record.
 std::vector<AttemptRecord> read_attempts(const std::string& run_directory);
+bool has_attempts(const std::string& run_directory);
 // The checkpoint of another run that this one began from; empty: none. What the first attempt did counts: a later one
 // may have been refused.
 std::string branch_origin(const std::string& run_directory);

@@ -57,7 +57,7 @@ bool Training::stop_asked() const {
 
 Training::Ending Training::loop() {
   Border now = border(progress_.step >= run_.steps);
-  book("start", now);
+  book("start", now, std::nullopt, (now.at - looked_at_) * run_.comm.size());
   if (evaluation_owed_ && progress_.step < run_.steps) evaluate_between_steps(now);
   while (progress_.step < run_.steps) {
     if (now.stop) return Ending::stop_asked;
@@ -124,11 +124,14 @@ Training::Border Training::booked_border(const char* kind) {
   return now;
 }
 
-void Training::book(const char* kind, const Border& border, std::optional<double> predicted) {
+void Training::book(const char* kind, const Border& border, std::optional<double> predicted,
+                    std::optional<double> beginning) {
   if (!record_) return;
-  record_->ledger().book(
-      kind, progress_.step, tokens(), border.spent,
-      {.at = border.at, .predicted = predicted, .save = std::exchange(unbooked_save_, std::nullopt)});
+  record_->ledger().book(kind, progress_.step, tokens(), border.spent,
+                         {.at = border.at,
+                          .predicted = predicted,
+                          .save = std::exchange(unbooked_save_, std::nullopt),
+                          .beginning = beginning});
 }
 
 void Training::finish_report(StepReport& report, double tokens, double seconds, const Border& border) {

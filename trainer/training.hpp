@@ -77,8 +77,9 @@ class Training {
   // `save_beside`: a save goes on beside the next step.
   Border border(bool last, bool save_beside = false);
   Border booked_border(const char* kind);  // and its line
-  // A line of the ledger with what was spent until that border. `predicted`: of a step.
-  void book(const char* kind, const Border& border, std::optional<double> predicted = std::nullopt);
+  // A line of the ledger with what was spent until that border. `predicted`: of a step; `beginning`: of a start.
+  void book(const char* kind, const Border& border, std::optional<double> predicted = std::nullopt,
+            std::optional<double> beginning = std::nullopt);
   Ending loop();
   void wait_for_room(Border& now);
   void report_status_now_and_then();
@@ -88,6 +89,7 @@ class Training {
   void finish_report(StepReport& report, double tokens, double seconds, const Border& border);
   double step_tokens(int64_t tokens) const;
   CostRange cost_of_next_step(int64_t done, int64_t tokens) const;
+  CostRange cost_of_going_on(const Progress& from) const;
   bool evaluation_due(int64_t step) const;
   bool save_due() const;
   bool stop_asked() const;
@@ -141,6 +143,7 @@ class Training {
   int failed_saves_ = 0;                 // in a row
   double no_room_for_ = 0;               // device-seconds that the budget had no room for, on rank 0
   std::optional<double> unbooked_save_;  // device-seconds that the last one took, until the ledger has them
+  double looked_at_ = 0;                 // when the budget was found to have room for this start
   int64_t loads_written_of_ = -1;        // the last step in experts.jsonl
   double status_at_ = 0;                 // when status.json was last written
 };

@@ -28,6 +28,12 @@ CostRange Training::cost_of_next_step(int64_t done, int64_t tokens) const {
   return cost + weights + (run_.valid_shards.empty() ? CostRange{} : budget_.evaluation());
 }
 
+// What must have room for a start to be of use: a step with its checkpoint, or what follows the last one.
+CostRange Training::cost_of_going_on(const Progress& from) const {
+  if (from.step >= run_.steps) return CostRange::exactly(cost_of_the_end());
+  return cost_of_next_step(from.step, from.tokens) + budget_.save();
+}
+
 // Device-seconds that are expected to follow the last checkpoint of a run.
 double Training::cost_of_the_end() const {
   const double ranks = run_.comm.size();
@@ -67,19 +73,19 @@ void Training::check_budget_of_a_new_run() {
                      (cost_of_next_step(run_.from.step, run_.from.tokens) + budget_.save()).most);
 }
 
-// A run that is there and cannot pay for reading its checkpoint, one more step and a save ends before it begins, and
-// nothing is booked: a start that can do nothing must not overdraw what it was told to keep.
+// REQUIRES a run that is there. One that cannot pay for reading its checkpoint, one more step and a save ends before it
+// begins, and nothing is booked: a start that can do nothing must not overdraw what it was told to keep.
 bool Training::budget_is_used_up() {
   std::array<int64_t, 4> found{};  // whether it is, and the run's step, samples and tokens
   agreed_by(run_.comm, console_ != nullptr, [&] {
-    if (!budget_.limit() || !setup_.in_existing_run) return;
+    if (!budget_.limit()) return;
     const std::optional<RunState> newest = store_.newest_state();
+    const bool reads = newest || !setup_.branched_from.empty();
     const Progress from = newest ? progress_of(*newest) : run_.from;
-    const CostRange next = from.step < run_.steps ? cost_of_next_step(from.step, from.tokens) + budget_.save()
-                                                  : CostRange::exactly(cost_of_the_end());
-    no_room_for_ = spent_now() - spent_before() + (next + (newest ? budget_.load() : CostRange{})).most;
+    const CostRange beginning = budget_.beginning(kBeginningSeconds * run_.comm.size(), reads);
+    no_room_for_ = spent_now() - spent_before() + (beginning + cost_of_going_on(from)).most;
     if (spent_before() + no_room_for_ <= *budget_.limit()) return;
-    found = {1, newest ? newest->step : -1, newest ? newest->samples : 0, newest ? newest->tokens : 0};
+    found = {1, reads ? from.step : -1, from.samples, from.tokens};
   });
   run_.comm.broadcast(std::as_writable_bytes(std::span(found)), 0);
   if (found[0] == 0) return false;

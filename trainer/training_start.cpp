@@ -70,18 +70,24 @@ Exit Training::operator()() {
   peak_ = setup_.peak ? *setup_.peak : measured_peak(run_);
   std::vector<FieldDifference> changes;
   // Before there is a directory that a damaged source would leave behind.
+  const double before = run_.clock.now();
   if (is_new_branch()) {
     if (const auto damage = load(setup_.branched_from, changes)) throw AgreedError(*damage);
   } else if (!setup_.in_existing_run) {
     run_.begin_at({});
     run_.initialize();
   }
+  const double read = run_.clock.now() - before;  // a start that finds no checkpoint reads it behind the look
   estimate_costs();
   if (!setup_.in_existing_run) agreed_by(run_.comm, run_.comm.rank() == 0, [&] { check_budget_of_a_new_run(); });
+  looked_at_ = run_.clock.now() - read;
   try {
     take_directory();
     if (is_finished()) return Exit::done;
-    if (budget_is_used_up()) return Exit::budget;
+    if (setup_.in_existing_run) {
+      if (budget_is_used_up()) return Exit::budget;
+      looked_at_ = run_.clock.now();
+    }
     choose_beginning(changes);
     prepare_saver();
     if (console_ != nullptr) print_peak(*console_, run_, peak_);
@@ -161,7 +167,7 @@ void Training::take_directory() {
       record_->describe();
     }
     const std::vector<LedgerLine>& earlier = record_->ledger().earlier();
-    budget_.learn(earlier, run_.comm.size(), conditions.flops_per_token);
+    budget_.learn(earlier, run_.comm.size(), conditions);
     if (const auto budget = budget_left(config, earlier)) budget_.set_left(spent_before(), budget->left, budget->whole);
     if (const auto& price = config.cluster.price_per_device_hour) paid_before_ = paid(earlier, *price);
     const auto first = std::ranges::find(earlier, "start", &LedgerLine::kind);
@@ -227,17 +233,25 @@ bool Training::resume_from_newest() {
   std::vector<FieldDifference> changes;
   std::vector<std::pair<int64_t, std::string>> damaged;
   int64_t step = std::numeric_limits<int64_t>::max();
+  double took = 0;  // to read the last one
   while (true) {
     int64_t before = -1;
     agreed_by(run_.comm, console_ != nullptr, [&] {
       for (const int64_t each : store_.published())
         if (each < step) before = each;
+      if (damaged.empty() || before < 0) return;
+      const CostRange next = cost_of_going_on(run_.from) + CostRange::exactly(took * run_.comm.size());
+      if (!budget_.limit() || spent_now() + next.most <= *budget_.limit()) return;
+      fail(Exit::budget, "{}; to read the one before it does not fit into what is left of the budget",
+           damaged.back().second);
     });
     run_.comm.broadcast(std::as_writable_bytes(std::span(&before, 1)), 0);
     step = before;
     if (step < 0) break;
+    const double begin = run_.clock.now();
     const std::optional<AgreedError> damage = load(store_.path(step), changes);
     if (!damage) break;
+    took = run_.clock.now() - begin;
     damaged.emplace_back(step, damage->what());
   }
   if (step < 0 && damaged.empty()) return false;

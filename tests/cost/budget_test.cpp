@@ -101,6 +101,7 @@ TEST(Budget, LearnsTheSizesOfSteps) {
                  .unaccounted_seconds = 0,
                  .predicted_seconds = {},
                  .save_seconds = {},
+                 .beginning_seconds = {},
                  .conditions = {}};
     l.device_seconds[CostKind::compute] = seconds;
     if (l.kind == "start") l.conditions = then;
@@ -111,14 +112,14 @@ TEST(Budget, LearnsTheSizesOfSteps) {
                                    line(2, "step", 300, 6)};
   };
   Budget budget(1000.0, {});
-  budget.learn(lines(), 2, 10);
+  budget.learn(lines(), 2, {.flops_per_token = 10});
   EXPECT_EQ(budget.expected_step(100), 5);
   EXPECT_EQ(budget.expected_step(200), 6);
   EXPECT_EQ(budget.expected_step(400), 12);
   // Steps with other work a token, or on other ranks, say nothing; a ledger that does not say has the same.
   for (const auto& [ranks, flops] : {std::pair{2, 11.0}, {3, 10.0}}) {
     Budget other(1000.0, {.step = 1, .save = 0, .evaluation = 0});
-    other.learn(lines(), ranks, flops);
+    other.learn(lines(), ranks, {.flops_per_token = flops});
     EXPECT_EQ(other.expected_step(100), 100);
   }
   // An evaluation is a line of its own, and no part of the step before it or after it.
@@ -128,14 +129,28 @@ TEST(Budget, LearnsTheSizesOfSteps) {
   evaluated.push_back(evaluation);
   evaluated.push_back(line(2, "step", 400, 5.5));
   Budget with(1000.0, {});
-  with.learn(evaluated, 2, 10);
+  with.learn(evaluated, 2, {.flops_per_token = 10});
   EXPECT_EQ(with.expected_evaluation(), 7);
+  // Of other tokens, in an attempt whose first line moves what a restart throws away.
+  std::vector<LedgerLine> large = evaluated;
+  for (LedgerLine& l : large)
+    if (l.kind == "start") l.conditions->valid_data = "large";
+  large.insert(large.begin() + 2, line(2, "restart", 100, 0));
+  for (const char* valid : {"large", "small"}) {
+    Budget changed(1000.0, {.step = 1, .save = 0, .evaluation = 0.25});
+    changed.learn(large, 2, {.flops_per_token = 10, .valid_data = valid});
+    EXPECT_EQ(changed.expected_evaluation(), *valid == 'l' ? 7 : 0.25);
+    EXPECT_EQ(changed.expected_step(100), 5.5);
+    Budget shorter(1000.0, {});
+    shorter.learn(large, 2, {.flops_per_token = 5, .valid_data = valid});
+    EXPECT_EQ(shorter.expected_step(100), 0) << "no step of other work a token";
+  }
   EXPECT_EQ(with.expected_step(100), 5.5);
   EXPECT_EQ(with.step(100).most, 5.5 * 1.125);  // 5 and 5.5
   std::vector<LedgerLine> silent = lines();
   for (LedgerLine& l : silent) l.conditions.reset();
   Budget unsaid(1000.0, {});
-  unsaid.learn(silent, 2, 10);
+  unsaid.learn(silent, 2, {.flops_per_token = 10});
   EXPECT_EQ(unsaid.expected_step(100), 5);
 }
 
@@ -147,7 +162,7 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   save.device_seconds[CostKind::checkpoint] = 6;  // that all waited: for one that went on, too
   save.save_seconds = 3;
   Budget budget(1000.0, {.step = 10, .save = 1, .evaluation = 0});
-  budget.learn({save}, 2, 0);
+  budget.learn({save}, 2, {.flops_per_token = 0});
   for (int i = 0; i < 20; ++i) EXPECT_EQ(budget.step().most, 12.5);
   EXPECT_EQ(budget.save().most, 3.75);
   budget.step_took(2);
@@ -155,7 +170,7 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   budget.save_took(2);
   EXPECT_EQ(budget.save().most, 3.75);  // of 3 and 2
   Budget more(1000.0, {.step = 10, .save = 1, .evaluation = 0});
-  more.learn({save}, 8, 0);  // on four times as many ranks
+  more.learn({save}, 8, {.flops_per_token = 0});  // on four times as many ranks
   EXPECT_EQ(more.save().most, 15);
   more.save_took(4);
   EXPECT_EQ(more.save().most, 5) << "what those on other ranks took is no measure any more";
@@ -164,13 +179,13 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   cheap.ranks = 1;
   cheap.save_seconds = 0.1;
   Budget again(1000.0, {.step = 10, .save = 1, .evaluation = 0});
-  again.learn({cheap, save}, 1, 0);
+  again.learn({cheap, save}, 1, {.flops_per_token = 0});
   EXPECT_EQ(again.expected_save(), 3);
   EXPECT_EQ(again.save().most, 3.75);
   again.save_took(0.2);
   EXPECT_EQ(again.save().most, 0.2 + 0.25 * 0.2);  // of 0.1 and 0.2
   Budget since(1000.0, {.step = 10, .save = 1, .evaluation = 0});
-  since.learn({save, cheap}, 1, 0);
+  since.learn({save, cheap}, 1, {.flops_per_token = 0});
   EXPECT_EQ(since.save().most, 0.125);
 
   // One beside steps was dear: an attempt that ends for it must not look cheaper to the next start.
@@ -181,7 +196,7 @@ TEST(Budget, WhatWasLearntIsNotTrustedBelowTheEstimateUntilOneWasMeasured) {
   dear.kind = "checkpoint";
   dear.save_seconds = 9;
   Budget second(1000.0, {.step = 10, .save = 1, .evaluation = 0});
-  second.learn({dear, save}, 2, 0);
+  second.learn({dear, save}, 2, {.flops_per_token = 0});
   EXPECT_EQ(second.expected_save(), first.expected_save());
   EXPECT_EQ(second.save().most, first.save().most);
   EXPECT_EQ(second.save().most, 11.25);
@@ -197,29 +212,34 @@ TEST(Budget, WhatASaveTookIsKnownAfterAKill) {
   failed.kind = "end";
   failed.device_seconds[CostKind::checkpoint] = 0.02;  // of a save that came to nothing
   Budget budget(1000.0, {.step = 10, .save = 1, .evaluation = 0});
-  budget.learn({checkpoint, failed}, 2, 0);
+  budget.learn({checkpoint, failed}, 2, {.flops_per_token = 0});
   EXPECT_EQ(budget.save().most, 5);
   Budget more(1000.0, {.step = 10, .save = 1, .evaluation = 0});
-  more.learn({checkpoint, failed}, 4, 0);
+  more.learn({checkpoint, failed}, 4, {.flops_per_token = 0});
   EXPECT_EQ(more.save().most, 10);
 }
 
 // A disk that is slow to read from: who starts must read before it can do anything.
-TEST(Budget, WhatReadingACheckpointTookIsKnown) {
+TEST(Budget, WhatABeginningTookIsKnown) {
   LedgerLine start{};
   start.kind = "start";
   start.ranks = 2;
-  start.device_seconds[CostKind::startup] = 50;
+  start.device_seconds[CostKind::startup] = 50;  // most of it before the look at the budget
+  start.beginning_seconds = 1;
   Budget budget(1000.0, {.step = 10, .save = 4, .evaluation = 0});
-  budget.learn({start}, 2, 0);  // of the first attempt, which read none
-  EXPECT_EQ(budget.load().most, 5);
-  start.device_seconds[CostKind::checkpoint] = 20;
-  budget.learn({start}, 2, 0);
-  EXPECT_EQ(budget.load().most, 25);
-  EXPECT_EQ(budget.save().most, 5);
+  EXPECT_EQ(budget.beginning(0.5, false).most, 0.5);
+  EXPECT_EQ(budget.beginning(0.5, true).most, 5);
+  budget.learn({start}, 2, {});
+  EXPECT_EQ(budget.beginning(0.5, false).most, 1.25);
+  EXPECT_EQ(budget.beginning(0.5, true).most, 5);
+  start.beginning_seconds = 20;
+  Budget slow(1000.0, {.step = 10, .save = 4, .evaluation = 0});
+  slow.learn({start}, 2, {});
+  EXPECT_EQ(slow.beginning(0.5, true).most, 25);
+  EXPECT_EQ(slow.save().most, 5);
   Budget more(1000.0, {.step = 10, .save = 4, .evaluation = 0});
-  more.learn({start}, 4, 0);
-  EXPECT_EQ(more.load().most, 50);
+  more.learn({start}, 4, {});
+  EXPECT_EQ(more.beginning(0.5, true).most, 50);
 }
 
 TEST(Budget, ASaveThatGoesOnIsAtLeastAsDearAsItWasUntilNow) {

@@ -141,6 +141,9 @@ class Resume(ProgramTest):
         step = saved_steps(self.whole.path)[-2]
         checkpoint = self.whole.path / f"checkpoints/step-{step:08}"
         directory, words = self.train_words(STEPS)
+        # What a start leaves that was killed before it had written itself down is no run.
+        (directory / "attempts").mkdir(parents=True)
+        (directory / "attempts/00000001.AbCdEf").write_text("")
         done = self.command(*words, "--resume", checkpoint, ranks=2)
         self.assertEqual(done.code, 0, str(done))
         run = Run(directory, done)

@@ -32,12 +32,17 @@ metrics: {tensorboard: false}
 )";
 
 // One clock for all ranks, which rank 0 moves: when it leaves an update (a step is over) or an evaluation, when it has
-// replaced status.json, and when one of its writing threads ends. All else takes no time.
+// replaced status.json, when it begins to read a checkpoint, and when one of its writing threads ends. All else takes
+// no time.
 class MovedClock {
  public:
-  // `stall`: the twentieth step takes so much longer. `status`: replacing status.json takes.
-  MovedClock(uint64_t seed, double step, double stall, double status)
-      : step_(step), stall_(stall), status_(status), random_(seed) {}
+  struct Takes {
+    double step = kStep;
+    double stall = 0;   // the twentieth step, more than that
+    double status = 0;  // to replace status.json
+    double load = 0;    // to read a checkpoint
+  };
+  MovedClock(uint64_t seed, const Takes& takes) : takes_(takes), random_(seed) {}
 
   double now() {
     const std::lock_guard lock(mutex_);
@@ -50,12 +55,13 @@ class MovedClock {
       if (std::this_thread::get_id() == main) {
         const CostKind kind = run ? run->clock.current() : CostKind::startup;
         if (kind == CostKind::optimizer) {
-          move(step_);
-          if (++steps_ == 20) now_ += stall_;
+          move(takes_.step);
+          if (++steps_ == 20) now_ += takes_.stall;
         }
         if (kind == CostKind::evaluation && before != kind) move(kEvaluation);
+        if (kind == CostKind::checkpoint && before == CostKind::startup && steps_ == 0) move(takes_.load);
         asked_idle_ = kind == CostKind::idle ? asked_idle_ + 1 : 0;
-        if (asked_idle_ == 3) move(status_);  // what is spent, when it begins and when it ends
+        if (asked_idle_ == 3) move(takes_.status);  // what is spent, when it begins and when it ends
         before = kind;
       } else {
         // A writing thread asks when it begins and when it ends. First it writes the shard, then another publishes.
@@ -72,7 +78,7 @@ class MovedClock {
     now_ += seconds * (1 + kJitter * (2 * static_cast<double>(random_.below(1001)) / 1000 - 1));
   }
 
-  const double step_, stall_, status_;
+  const Takes takes_;
   std::mutex mutex_;
   Random random_;
   double now_ = kStart;
@@ -84,9 +90,7 @@ struct Variant {
   bool evaluates;
   int64_t interval;
   int64_t steps = kSteps;
-  double step_seconds = kStep;
-  double stall_seconds = 0;
-  double status_seconds = 0;
+  MovedClock::Takes takes = {};
 };
 
 class BudgetSweep : public ::testing::Test {
@@ -97,7 +101,8 @@ class BudgetSweep : public ::testing::Test {
   };
 
   // Starts or goes on with the run in `directory`; budget in wall seconds of the two ranks, 0: none.
-  Outcome start(const std::string& directory, const Variant& variant, double budget) {
+  // `parent`: the checkpoint that it branches off.
+  Outcome start(const std::string& directory, const Variant& variant, double budget, const std::string& parent = {}) {
     std::vector<std::string> changes = {"run.dir=" + directory, "data.train=[" + shard_ + "]",
                                         "cluster.threads_per_rank=1",
                                         fmt::format("checkpoint.interval={}", variant.interval), "checkpoint.keep=9"};
@@ -108,7 +113,7 @@ class BudgetSweep : public ::testing::Test {
     }
     if (budget > 0) changes.push_back(fmt::format("budget.gpu_hours={}", kRanks * budget / 3600));
     const LoadedConfig loaded = load_config_text(kConfig, "test.yaml", changes, {});
-    MovedClock clock(++seed_, variant.step_seconds, variant.stall_seconds, variant.status_seconds);
+    MovedClock clock(++seed_, variant.takes);
     Outcome outcome;
     std::FILE* nowhere = std::fopen("/dev/null", "w");
     ThreadWorld world(kRanks);
@@ -117,8 +122,9 @@ class BudgetSweep : public ::testing::Test {
       run.emplace(loaded, comm, clock.of_rank(comm.rank(), run), 0.0);
       TrainingSetup setup;
       setup.in_existing_run = std::filesystem::exists(directory);
+      setup.branched_from = parent;
       comm.barrier();
-      setup.predicted_step_seconds = variant.step_seconds;
+      setup.predicted_step_seconds = variant.takes.step;
       setup.predicted_save_seconds = kWrite + kPublish;
       setup.peak = 1e9;
       Console console({.out = nowhere});
@@ -259,7 +265,7 @@ TEST_F(BudgetSweep, FortyBudgetsAroundAStepAreNeverOverdrawn) {
 // Many short steps pass both marks, each with one word.
 TEST_F(BudgetSweep, EightyAndNinetyFivePercentAreSaidOnce) {
   const std::string run = directory_.at("run");
-  EXPECT_EQ(start(run, {false, 0, 1000, 1.0}, 400).code, 76);
+  EXPECT_EQ(start(run, {false, 0, 1000, {.step = 1}}, 400).code, 76);
   EXPECT_LE(booked(run), 400);
   const Metrics m = metrics(run, 1);
   EXPECT_GT(m.used, 0.95);
@@ -271,7 +277,7 @@ TEST_F(BudgetSweep, EightyAndNinetyFivePercentAreSaidOnce) {
 // steps.
 TEST_F(BudgetSweep, OneStallIsNotTakenForTheRule) {
   const std::string run = directory_.at("run");
-  const Variant variant{.evaluates = false, .interval = 0, .steps = 1000, .step_seconds = 1, .stall_seconds = 150};
+  const Variant variant{.evaluates = false, .interval = 0, .steps = 1000, .takes = {.step = 1, .stall = 150}};
   EXPECT_EQ(start(run, variant, 400).code, 76);
   const double spent = booked(run);
   EXPECT_LE(spent, 400);
@@ -281,7 +287,7 @@ TEST_F(BudgetSweep, OneStallIsNotTakenForTheRule) {
 
 // A disk so slow that replacing status.json takes longer than a step.
 TEST_F(BudgetSweep, ASlowDiskDoesNotOverdrawForStatus) {
-  const Variant variant{.evaluates = false, .interval = 0, .steps = 1000, .step_seconds = 1, .status_seconds = 5};
+  const Variant variant{.evaluates = false, .interval = 0, .steps = 1000, .takes = {.step = 1, .status = 5}};
   for (int budget = 60; budget < 72; ++budget) {
     const std::string run = directory_.at(fmt::format("run{}", budget));
     EXPECT_EQ(start(run, variant, budget).code, 76);
@@ -289,6 +295,30 @@ TEST_F(BudgetSweep, ASlowDiskDoesNotOverdrawForStatus) {
     EXPECT_LE(spent, budget);
     EXPECT_GT(spent, budget - 12) << "what is left does not even pay for a step, status.json and a save";
     EXPECT_EQ(saved_step(run), metrics(run, 1).last_step);
+  }
+}
+
+// A branch that was killed before its first checkpoint reads its parent's again, and then its own: who has no time for
+// that and a step does nothing.
+TEST_F(BudgetSweep, WhatReadingACheckpointTakesIsKept) {
+  const std::string whole = directory_.at("whole"), run = directory_.at("run");
+  ASSERT_EQ(start(whole, {false, 0}, 0).code, 0);
+  const std::string parent = CheckpointStore(whole + "/checkpoints").path(kSteps);
+  const Variant variant{.evaluates = false, .interval = 0, .steps = 1000, .takes = {.step = 1, .load = 30}};
+  double budget = 100;
+  ASSERT_EQ(start(run, variant, budget, parent).code, 76);
+  for (const bool own : {false, true}) {
+    if (!own) std::filesystem::remove_all(run + "/checkpoints");
+    const std::string ledger = read_file(run + "/ledger.jsonl");
+    const double spent = booked(run);
+    EXPECT_LE(spent, budget);
+    EXPECT_EQ(start(run, variant, spent + 39, parent).code, 76);
+    EXPECT_TRUE(read_file(run + "/ledger.jsonl") == ledger) << "nothing is booked";
+    budget = spent + 80;
+    EXPECT_EQ(start(run, variant, budget, parent).code, 76);
+    EXPECT_LE(booked(run), budget);
+    EXPECT_GT(booked(run), spent + 60);
+    EXPECT_GT(saved_step(run), kSteps);
   }
 }
 
