@@ -2,13 +2,13 @@
 // are what the run has cost.
 //
 // A line: {"t", "attempt", "step", "tokens", "kind", "ranks", "wall_s", "device_s": {KIND: seconds, ...},
-// "unaccounted_s", "predicted_s", "save_s", "beginning_s"}. `wall_s` is the attempt's wall time so far; device_s is what
-// was spent since the attempt's line before, over all ranks, and may take back from a kind what an earlier line gave it
-// too early. `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start, step, evaluation
-// and checkpoint (behind the step that they belong to, with its number), beat (a sign of life inside something long,
-// booked to what goes on: the beginning of the attempt's next line), restart (moves the work that a restart throws away
-// from its kinds to `lost`), end. The first line of an attempt also says under which conditions it ran:
-// "price_per_device_hour": {CURRENCY: amount} where there is one, "flops_per_token" of training, and "device",
+// "unaccounted_s", "predicted_s", "save_s", "beginning_s"}. `wall_s` is the attempt's wall time so far; device_s is
+// what was spent since the attempt's line before, over all ranks, and may take back from a kind what an earlier line
+// gave it too early. `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start,
+// step, evaluation and checkpoint (behind the step that they belong to, with its number), beat (a sign of life inside
+// something long, booked to what goes on: the beginning of the attempt's next line), restart (moves the work that a
+// restart throws away from its kinds to `lost`), end. The first line of an attempt also says under which conditions it
+// ran: "price_per_device_hour": {CURRENCY: amount} where there is one, "flops_per_token" of training, and "device",
 // "seq_length", "data", "valid_data", "initial_weights": what a comparison of runs must know.
 //
 // Rank 0 alone writes. All failures are Error(io).
