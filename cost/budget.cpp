@@ -78,14 +78,19 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, const At
   for (const LedgerLine& line : lines)
     if (line.conditions) then.insert_or_assign(line.attempt, *line.conditions);
   int64_t attempt = 0, tokens = 0;  // of the line before
+  bool begun = false;               // that attempt
   for (const LedgerLine& line : lines) {
     const int64_t size = line.attempt == attempt ? line.tokens - tokens : 0;
+    begun = line.kind == "start" || (begun && line.attempt == attempt);
     attempt = line.attempt;
     tokens = line.tokens;
     // On more ranks more of them wait for what is as long.
     const double more =
         std::max(1.0, static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks)));
     if (line.beginning_seconds) beginnings_.add(*line.beginning_seconds * more, 1);
+    // It was killed, or failed, while it read.
+    if (const double read = line.device_seconds[CostKind::checkpoint]; !begun && read > 0)
+      beginnings_.add(read * more, 1);
     if (line.save_seconds) {
       if (line.ranks == ranks) saves_of_others_ = {};
       (line.ranks == ranks ? saves_ : saves_of_others_).add(*line.save_seconds * more, 1);

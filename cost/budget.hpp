@@ -61,7 +61,6 @@ class Budget {
   // What the next one is expected to cost.
   double expected_step(double size = 1) const { return steps_.expected(estimates_.step, size); }
   double expected_save() const;
-  double expected_evaluation() const { return evaluations_.expected(evaluation_estimate(), 1); }
   // The same with its doubt, and what it may cost.
   CostRange step(double size = 1) const { return steps_.range(estimates_.step, size); }
   CostRange save() const;

@@ -165,8 +165,8 @@ void Training::finish_report(StepReport& report, double tokens, double seconds, 
 
 // What follows the last step and its checkpoint. Another ending where it is given up.
 Training::Ending Training::finish() {
-  int64_t over = budget_.limit() && record_ && spent_now() + cost_of_the_end() > *budget_.limit() ? 1 : 0;
-  if (over != 0) no_room_for_ = cost_of_the_end();
+  int64_t over = record_ && !ending_fits(false) ? 1 : 0;
+  if (over != 0) no_room_for_ = cost_of_the_end().most;
   run_.comm.broadcast(std::as_writable_bytes(std::span(&over, 1)), 0);
   if (over != 0) return Ending::budget_used;
   if (!run_.valid_shards.empty() && !leaves_out_evaluation() && !evaluate_now()) return given_up();
@@ -177,7 +177,7 @@ Training::Ending Training::finish() {
 // The last evaluation was.
 Training::Ending Training::given_up() {
   if (border(true).stop) return Ending::stop_asked;
-  no_room_for_ = cost_of_the_end();
+  no_room_for_ = cost_of_the_end().most;
   return Ending::budget_used;
 }
 

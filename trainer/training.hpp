@@ -55,7 +55,6 @@ class Training {
   void check_budget_of_a_new_run();
   bool is_finished();
   bool budget_is_used_up();
-  double cost_of_the_end() const;
   void take_directory();
   void require_still_new();
   void choose_beginning(std::vector<FieldDifference>& branch_changes);
@@ -89,6 +88,9 @@ class Training {
   void finish_report(StepReport& report, double tokens, double seconds, const Border& border);
   double step_tokens(int64_t tokens) const;
   CostRange cost_of_next_step(int64_t done, int64_t tokens) const;
+  CostRange closing() const;
+  CostRange cost_of_the_end(bool evaluated = false) const;
+  bool ending_fits(bool evaluated) const;
   CostRange cost_of_going_on(const Progress& from) const;
   bool evaluation_due(int64_t step) const;
   bool save_due() const;

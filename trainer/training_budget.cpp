@@ -19,26 +19,27 @@ double Training::step_tokens(int64_t tokens) const {
 // A step after `done` steps and `tokens` tokens, with all that must follow it before the attempt can end, but for its
 // checkpoint.
 CostRange Training::cost_of_next_step(int64_t done, int64_t tokens) const {
-  const double ranks = run_.comm.size();
-  const CostRange cost =
-      budget_.step(step_tokens(tokens)) + CostRange::exactly(kClosingSeconds * ranks) + budget_.status();
-  if (done + 1 < run_.steps) return cost;
-  // The final weights are a third of a checkpoint, and rank 0 alone writes them.
-  const CostRange weights = budget_.save() * std::max(1.0, ranks / 3);
-  return cost + weights + (run_.valid_shards.empty() ? CostRange{} : budget_.evaluation());
+  const CostRange cost = budget_.step(step_tokens(tokens)) + budget_.status();
+  return cost + (done + 1 < run_.steps ? closing() : cost_of_the_end());
 }
+
+CostRange Training::closing() const { return CostRange::exactly(kClosingSeconds * run_.comm.size()); }
 
 // What must have room for a start to be of use: a step with its checkpoint, or what follows the last one.
 CostRange Training::cost_of_going_on(const Progress& from) const {
-  if (from.step >= run_.steps) return CostRange::exactly(cost_of_the_end());
+  if (from.step >= run_.steps) return cost_of_the_end();
   return cost_of_next_step(from.step, from.tokens) + budget_.save();
 }
 
-// Device-seconds that are expected to follow the last checkpoint of a run.
-double Training::cost_of_the_end() const {
-  const double ranks = run_.comm.size();
-  return (run_.valid_shards.empty() ? 0 : budget_.expected_evaluation()) +
-         budget_.expected_save() * std::max(1.0, ranks / 3) + kClosingSeconds * ranks;
+// What follows the last checkpoint of a run.
+CostRange Training::cost_of_the_end(bool evaluated) const {
+  // The final weights are a third of a checkpoint, and rank 0 alone writes them.
+  const CostRange weights = closing() + budget_.save() * std::max(1.0, run_.comm.size() / 3.0);
+  return evaluated || run_.valid_shards.empty() ? weights : weights + budget_.evaluation();
+}
+
+bool Training::ending_fits(bool evaluated) const {
+  return !budget_.limit() || spent_now() + cost_of_the_end(evaluated).most <= *budget_.limit();
 }
 
 // Of `spent` device-seconds, in the budget's own unit.

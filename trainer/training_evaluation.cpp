@@ -38,10 +38,12 @@ bool Training::leaves_out_evaluation() {
 bool Training::evaluate_now() {
   const double begin = run_.clock.now();
   const Charged charged(run_.clock, CostKind::evaluation);
-  const auto give_up = [this] {
-    return stop_asked() ||
-           (record_ && !budget_.fits(spent_now(), CostRange::exactly(kClosingSeconds * run_.comm.size())));
+  // The last one is followed by the weights, any other by a checkpoint.
+  const auto has_room = [this] {
+    if (progress_.step >= run_.steps) return ending_fits(true);
+    return budget_.fits(spent_now(), closing());
   };
+  const auto give_up = [&] { return stop_asked() || (record_ && !has_room()); };
   // A checkpoint that is written meanwhile comes into force meanwhile.
   const auto go_on_saving = [this] {
     if (!saver_->busy()) return;

@@ -55,15 +55,15 @@ TEST(Budget, OfThingsThatFollowOneMaySurprise) {
 // The trial before the first step may have been stalled.
 TEST(Budget, AnEvaluationIsExpectedToTakeSoManySteps) {
   Budget budget(1000.0, {.step = 10, .save = 0, .evaluation = 300});
-  EXPECT_EQ(budget.expected_evaluation(), 300);
+  EXPECT_EQ(budget.evaluation().usual, 1.25 * 300);
   for (int i = 0; i < 20; ++i) budget.step_took(4, 2);
-  EXPECT_EQ(budget.expected_evaluation(), 60);
+  EXPECT_EQ(budget.evaluation().usual, 1.25 * 60);
   EXPECT_EQ(budget.evaluation().most, 75);
   budget.step_took(44, 2);  // a stall is none of the evaluation's
-  EXPECT_EQ(budget.expected_evaluation(), 60);
+  EXPECT_EQ(budget.evaluation().usual, 1.25 * 60);
   EXPECT_EQ(budget.expected_step(20), 40 + 40);  // nor does it grow with the step
   budget.evaluation_took(50);
-  EXPECT_EQ(budget.expected_evaluation(), 50);
+  EXPECT_EQ(budget.evaluation().usual, 1.25 * 50);
 }
 
 TEST(Budget, ALargerStepIsTakenToCostAsMuchMore) {
@@ -130,7 +130,7 @@ TEST(Budget, LearnsTheSizesOfSteps) {
   evaluated.push_back(line(2, "step", 400, 5.5));
   Budget with(1000.0, {});
   with.learn(evaluated, 2, {.flops_per_token = 10});
-  EXPECT_EQ(with.expected_evaluation(), 7);
+  EXPECT_EQ(with.evaluation().usual, 1.25 * 7);
   // Of other tokens, in an attempt whose first line moves what a restart throws away.
   std::vector<LedgerLine> large = evaluated;
   for (LedgerLine& l : large)
@@ -139,7 +139,7 @@ TEST(Budget, LearnsTheSizesOfSteps) {
   for (const char* valid : {"large", "small"}) {
     Budget changed(1000.0, {.step = 1, .save = 0, .evaluation = 0.25});
     changed.learn(large, 2, {.flops_per_token = 10, .valid_data = valid});
-    EXPECT_EQ(changed.expected_evaluation(), *valid == 'l' ? 7 : 0.25);
+    EXPECT_EQ(changed.evaluation().usual, 1.25 * (*valid == 'l' ? 7 : 0.25));
     EXPECT_EQ(changed.expected_step(100), 5.5);
     Budget shorter(1000.0, {});
     shorter.learn(large, 2, {.flops_per_token = 5, .valid_data = valid});
@@ -240,6 +240,19 @@ TEST(Budget, WhatABeginningTookIsKnown) {
   Budget more(1000.0, {.step = 10, .save = 4, .evaluation = 0});
   more.learn({start}, 4, {});
   EXPECT_EQ(more.beginning(0.5, true).most, 50);
+  // Who was killed while he read says as well that it takes that long.
+  LedgerLine beat{};
+  beat.kind = "beat";
+  beat.attempt = 2;
+  beat.ranks = 2;
+  beat.device_seconds[CostKind::checkpoint] = 40;
+  Budget killed(1000.0, {.step = 10, .save = 4, .evaluation = 0});
+  killed.learn({start, beat}, 2, {});
+  EXPECT_EQ(killed.beginning(0.5, true).most, 50);
+  start.attempt = 2;
+  Budget stalled(1000.0, {.step = 10, .save = 4, .evaluation = 0});
+  stalled.learn({start, beat}, 2, {});
+  EXPECT_EQ(stalled.beginning(0.5, true).most, 25) << "in a save that waited for another";
 }
 
 TEST(Budget, ASaveThatGoesOnIsAtLeastAsDearAsItWasUntilNow) {
