@@ -328,6 +328,9 @@ std::vector<ReportChart> report_charts(const Report& r) {
 }
 
 std::vector<ReportChart> comparison_charts(const Comparison& c) {
+  constexpr size_t kMostDots = 500;
+  size_t dots = 0;
+  for (const Comparison::Row& row : c.rows) dots += row.curve.cost.size();
   constexpr std::string_view kColors[] = {kBlue, kVermilion, kGreen, kPurple, kOrange, kSky, kBlack, kGrey};
   LineChart cost{.title = "Loss against cost",
                  .x_label = c.currency.empty() ? "device-hours" : c.currency,
@@ -340,7 +343,7 @@ std::vector<ReportChart> comparison_charts(const Comparison& c) {
                          .x = curve.cost,
                          .y = curve.loss,
                          .dashed = (i + i / std::size(kColors)) % 2 == 1,
-                         .points = c.validation && curve.cost.size() <= 100};
+                         .points = c.validation && dots <= kMostDots};
     cost.lines.push_back(line);
     tokens.lines.push_back(line);
     tokens.lines.back().x = curve.tokens;

@@ -179,13 +179,15 @@ class Drawing {
     std::string_view color;
     bool dashed;
   };
-  // Cut where a row has no room for it. Names are often paths, which differ at their end.
+  // Cut where a row has no room for it. Names are often paths, which differ at their end, or at their beginning.
   static Name name(std::string_view text, std::string_view color, bool dashed) {
-    constexpr size_t kMost = static_cast<size_t>((kWidth - kLeft - 36) / 7.6) - 1;
+    constexpr size_t kMost = static_cast<size_t>((kWidth - kLeft - 36) / 7.6) - 1, kBeginning = kMost / 3;
     if (text.size() <= kMost) return {std::string(text), color, dashed};
-    size_t begin = text.size() - kMost;
-    while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xc0) == 0x80) ++begin;
-    return {"…" + std::string(text.substr(begin)), color, dashed};
+    const auto inside = [&](size_t at) { return (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80; };
+    size_t begin = kBeginning, end = text.size() - (kMost - kBeginning);
+    while (begin > 0 && inside(begin)) --begin;
+    while (end < text.size() && inside(end)) ++end;
+    return {std::string(text.substr(0, begin)) + "…" + std::string(text.substr(end)), color, dashed};
   }
   void legend(const std::vector<Name>& names) {
     double at = kLeft, line = 14;

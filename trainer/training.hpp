@@ -63,6 +63,7 @@ class Training {
   std::optional<AgreedError> load(const std::string& path, std::vector<FieldDifference>& changes);
   bool resume_from_newest();
   void go_on_from(const std::string& path, const std::vector<FieldDifference>& changes);
+  void say_changes(const std::vector<FieldDifference>& since_the_checkpoint);
   void start_ledger();
   void prepare_saver();
 

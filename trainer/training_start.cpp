@@ -218,13 +218,29 @@ void Training::go_on_from(const std::string& path, const std::vector<FieldDiffer
   agreed_by(run_.comm, console_ != nullptr, [&] {
     say("resumed", fmt::format("{} (attempt {})", path, attempt_));
     record_->event(progress_.step, tokens(), fmt::format("resumed from {}", path));
-    for (const FieldDifference& d : changes) {
-      if (d.path == "run.dir") continue;
-      const std::string text = fmt::format("{} is {} now, was {}", d.path, d.second, d.first);
-      say("changed", text);
-      record_->event(progress_.step, tokens(), text);
-    }
+    say_changes(changes);
   });
+}
+
+// What is not as the last start had it, and what is not as the checkpoint has it: they differ where a start wrote none.
+void Training::say_changes(const std::vector<FieldDifference>& since_the_checkpoint) {
+  std::vector<FieldDifference> changes;
+  const std::string path = record_->directory().file("config.yaml");
+  if (setup_.in_existing_run && path_exists(path)) {
+    try {
+      const LoadedConfig before = load_config_text(read_file(path), path, {}, {});
+      changes = differences(write_fields(before.config), write_fields(run_.config));
+    } catch (const Error&) {  // it is damaged, and replaced soon
+    }
+  }
+  for (const FieldDifference& d : since_the_checkpoint)
+    if (std::ranges::find(changes, d.path, &FieldDifference::path) == changes.end()) changes.push_back(d);
+  for (const FieldDifference& d : changes) {
+    if (d.path == "run.dir") continue;
+    const std::string text = fmt::format("{} is {} now, was {}", d.path, d.second, d.first);
+    say("changed", text);
+    record_->event(progress_.step, tokens(), text);
+  }
 }
 
 // The newest whole one. Damaged ones are put aside once a whole one is in hand, so that their steps can be saved again;
@@ -326,6 +342,7 @@ void Training::choose_beginning(std::vector<FieldDifference>& branch_changes) {
       record_->begin_at(0);
       if (attempt_ > 1) warn(fmt::format("attempt {}: no complete checkpoint is there; from step 1 again", attempt_));
       for (const std::string& warning : run_.initial_warnings) record_->event(0, 0, warning);  // printed at the start
+      say_changes({});
     });
   }
   start_ledger();

@@ -137,6 +137,32 @@ class Resume(ProgramTest):
         self.assertEqual(self.command(*words).code, 0)
         self.assertEqual(Run(directory, None).weights(), Run(other, None).weights())
 
+    def test_what_changed_since_the_last_start_is_said_where_that_saved_nothing(self):
+        def killed(words, directory):
+            child, metrics = self.start(*words), directory / "metrics.jsonl"
+            seen = metrics.read_text().count('"step","') if metrics.exists() else 0
+            self.wait_until(lambda: metrics.exists() and metrics.read_text().count('"step","') > seen, "a step", child)
+            child.kill()
+            self.finish(child)
+
+        def changes(done, run):
+            said = set(re.findall(r"(?m)^changed +(.* now, was .*)$", done.err))
+            events = {line["message"] for line in run.metrics("event") if line["attempt"] == 2 or line["attempt"] == 4}
+            self.assertLessEqual(said, events)
+            return {text for text in said if "train_steps" not in text}
+
+        directory, words = self.train_words([*STEPS, "checkpoint.interval=0", "training.train_steps=1000000"])
+        killed([*words, "cluster.price_per_device_hour={usd: 3}"], directory)
+        done = self.command(*words, "training.train_steps=4", "optimizer.lr=7e-3", "cluster.price_per_device_hour={usd: 7}")
+        self.assertEqual(done.code, 0, str(done))
+        run = Run(directory, done)
+        self.assertEqual(changes(done, run), {"optimizer.lr is 0.007 now, was 0.01",
+                                              "cluster.price_per_device_hour is {usd: 7} now, was {usd: 3}"})
+        killed([*words, "optimizer.lr=7e-3", "cluster.price_per_device_hour={usd: 9}"], directory)
+        done = self.command(*words, "training.train_steps=8", "optimizer.lr=7e-3", "cluster.price_per_device_hour={usd: 7}")
+        self.assertEqual(done.code, 0, str(done))
+        self.assertEqual(changes(done, run), {"cluster.price_per_device_hour is {usd: 7} now, was {usd: 9}"})
+
     def test_a_branch_begins_with_the_full_state(self):
         step = saved_steps(self.whole.path)[-2]
         checkpoint = self.whole.path / f"checkpoints/step-{step:08}"
