@@ -12,6 +12,10 @@ namespace {
 constexpr size_t kRemembered = 20;
 constexpr double kDoubt = 0.25;  // of the only one that is known
 
+CostRange dearer(const CostRange& a, const CostRange& b) {
+  return {std::max(a.usual, b.usual), std::max(a.most, b.most)};
+}
+
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::ranges::nth_element(values, middle);
@@ -88,6 +92,7 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, const At
     const double more =
         std::max(1.0, static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks)));
     if (line.beginning_seconds) beginnings_.add(*line.beginning_seconds * more, 1);
+    if (line.weights_seconds) weights_.add(*line.weights_seconds * more, 1);
     // It was killed, or failed, while it read.
     if (const double read = line.device_seconds[CostKind::checkpoint]; !begun && read > 0)
       beginnings_.add(read * more, 1);
@@ -112,20 +117,19 @@ double Budget::expected_save() const {
   return std::max({own, saves_of_others_.expected(0, 1), save_so_far_});
 }
 
-// The dearer of what is known.
 CostRange Budget::save() const {
   CostRange range = CostRange::exactly(save_so_far_ * (1 + kDoubt));
-  const auto at_least = [&](const CostRange& known) {
-    range = {std::max(range.usual, known.usual), std::max(range.most, known.most)};
-  };
-  if (!saves_of_others_.none()) at_least(saves_of_others_.range(estimates_.save, 1));
-  if (!saves_.none() || saves_of_others_.none()) at_least(saves_.range(estimates_.save, 1));
+  if (!saves_of_others_.none()) range = dearer(range, saves_of_others_.range(estimates_.save, 1));
+  if (!saves_.none() || saves_of_others_.none()) range = dearer(range, saves_.range(estimates_.save, 1));
   return range;
 }
 
 CostRange Budget::beginning(double least, bool reads) const {
-  const CostRange read = reads ? save() : CostRange{}, known = beginnings_.range(0, 1);
-  return {std::max({least, read.usual, known.usual}), std::max({least, read.most, known.most})};
+  return dearer(CostRange::exactly(least), dearer(reads ? save() : CostRange{}, beginnings_.range(0, 1)));
+}
+
+CostRange Budget::weights(double ranks) const {
+  return dearer(save() * std::max(1.0, ranks / 3), weights_.range(0, 1));
 }
 
 bool Budget::fits(double spent, const CostRange& work) const {

@@ -44,9 +44,9 @@ class Budget {
 
   // `left` device-seconds of a budget that is `whole` are left after `spent`: of money, at the present price.
   void set_left(double spent, double left, double whole);
-  // What steps, saves, evaluations and beginnings took in earlier attempts: steps on as many ranks and with as much
-  // work a token as `now`, evaluations of the same tokens. The machine may be another: until this attempt has measured
-  // one itself, its estimate counts too.
+  // What steps, saves, evaluations, beginnings and final weights took in earlier attempts: steps on as many ranks and
+  // with as much work a token as `now`, evaluations of the same tokens. The machine may be another: until this attempt
+  // has measured one itself, its estimate counts too.
   void learn(const std::vector<LedgerLine>& lines, int64_t ranks, const AttemptConditions& now);
   void step_took(double device_seconds, double size = 1) { steps_.measured(device_seconds, size); }
   void save_took(double device_seconds) {
@@ -68,6 +68,8 @@ class Budget {
   // as it is written.
   CostRange beginning(double least, bool reads) const;
   CostRange status() const { return statuses_.range(0, 1); }  // to replace status.json
+  // The final weights: a third of a checkpoint, which one of `ranks` writes alone, unless it is known to take longer.
+  CostRange weights(double ranks) const;
   // An evaluation is given up where the budget ends in it, so it surprises nobody.
   CostRange evaluation() const { return CostRange::exactly(evaluations_.range(evaluation_estimate(), 1).usual); }
 
@@ -109,7 +111,7 @@ class Budget {
   std::optional<double> limit_;
   double whole_ = 0;  // of which left_fraction is a part
   Estimates estimates_;
-  Costs steps_, saves_, beginnings_, evaluations_, statuses_;
+  Costs steps_, saves_, beginnings_, weights_, evaluations_, statuses_;
   Costs saves_of_others_;  // on another number of ranks, since the last on as many
   double save_so_far_ = 0;
   int warned_ = 0;

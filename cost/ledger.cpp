@@ -32,6 +32,7 @@ LedgerLine read_line(const Json& json) {
   if (const Json* predicted = json.find("predicted_s")) line.predicted_seconds = predicted->as_double();
   if (const Json* save = json.find("save_s")) line.save_seconds = save->as_double();
   if (const Json* beginning = json.find("beginning_s")) line.beginning_seconds = beginning->as_double();
+  if (const Json* weights = json.find("weights_s")) line.weights_seconds = weights->as_double();
   if (const Json* flops = json.find("flops_per_token")) {
     AttemptConditions& c = line.conditions.emplace();
     c.flops_per_token = flops->as_double();
@@ -158,6 +159,7 @@ LedgerLine Ledger::line(const std::string& kind, int64_t step, double now) const
           .predicted_seconds = std::nullopt,
           .save_seconds = std::nullopt,
           .beginning_seconds = std::nullopt,
+          .weights_seconds = std::nullopt,
           .conditions = std::nullopt};
 }
 
@@ -173,6 +175,7 @@ void Ledger::append(LedgerLine line) {
   if (line.predicted_seconds) json.field("predicted_s", *line.predicted_seconds);
   if (line.save_seconds) json.field("save_s", *line.save_seconds);
   if (line.beginning_seconds) json.field("beginning_s", *line.beginning_seconds);
+  if (line.weights_seconds) json.field("weights_s", *line.weights_seconds);
   if (line.conditions) {
     if (const std::optional<Money>& price = line.conditions->price_per_device_hour)
       json.key("price_per_device_hour").begin_object().field(price->currency, price->amount).end_object();
@@ -201,6 +204,7 @@ void Ledger::book(const std::string& kind, int64_t step, int64_t tokens, const C
   booked.predicted_seconds = notes.predicted;
   booked.save_seconds = notes.save;
   booked.beginning_seconds = notes.beginning;
+  booked.weights_seconds = notes.weights;
   append(std::move(booked));
   booked_ = spent;
   unaccounted_ = unaccounted;

@@ -2,14 +2,14 @@
 // are what the run has cost.
 //
 // A line: {"t", "attempt", "step", "tokens", "kind", "ranks", "wall_s", "device_s": {KIND: seconds, ...},
-// "unaccounted_s", "predicted_s", "save_s", "beginning_s"}. `wall_s` is the attempt's wall time so far; device_s is
-// what was spent since the attempt's line before, over all ranks, and may take back from a kind what an earlier line
-// gave it too early. `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of lines: start,
-// step, evaluation and checkpoint (behind the step that they belong to, with its number), beat (a sign of life inside
-// something long, booked to what goes on: the beginning of the attempt's next line), restart (moves the work that a
-// restart throws away from its kinds to `lost`), end. The first line of an attempt also says under which conditions it
-// ran: "price_per_device_hour": {CURRENCY: amount} where there is one, "flops_per_token" of training, and "device",
-// "seq_length", "data", "valid_data", "initial_weights": what a comparison of runs must know.
+// "unaccounted_s", "predicted_s", "save_s", "beginning_s", "weights_s"}. `wall_s` is the attempt's wall time so far;
+// device_s is what was spent since the attempt's line before, over all ranks, and may take back from a kind what an
+// earlier line gave it too early. `unaccounted_s` is what ranks x wall time has and the kinds have not. Kinds of
+// lines: start, step, evaluation and checkpoint (behind the step that they belong to, with its number), beat (a sign
+// of life inside something long, booked to what goes on: the beginning of the attempt's next line), restart (moves the
+// work that a restart throws away from its kinds to `lost`), end. The first line of an attempt also says under which
+// conditions it ran: "price_per_device_hour": {CURRENCY: amount} where there is one, "flops_per_token" of training,
+// and "device", "seq_length", "data", "valid_data", "initial_weights": what a comparison of runs must know.
 //
 // Rank 0 alone writes. All failures are Error(io).
 #pragma once
@@ -48,6 +48,7 @@ struct LedgerLine {
   std::optional<double> predicted_seconds;  // device-seconds of a step, before it ran
   std::optional<double> save_seconds;       // device-seconds that the save took that came to its end before this line
   std::optional<double> beginning_seconds;  // device-seconds of a start behind the look at the budget, reading included
+  std::optional<double> weights_seconds;    // device-seconds that the final weights took, written or not
   std::optional<AttemptConditions> conditions;  // in the first line of an attempt
 
   double sum() const { return device_seconds.sum() + unaccounted_seconds; }
@@ -77,6 +78,7 @@ struct LineNotes {
   std::optional<double> predicted = std::nullopt;  // as in LedgerLine
   std::optional<double> save = std::nullopt;
   std::optional<double> beginning = std::nullopt;
+  std::optional<double> weights = std::nullopt;
 };
 
 class Ledger {

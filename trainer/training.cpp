@@ -57,7 +57,7 @@ bool Training::stop_asked() const {
 
 Training::Ending Training::loop() {
   Border now = border(progress_.step >= run_.steps);
-  book("start", now, std::nullopt, (now.at - looked_at_) * run_.comm.size());
+  book("start", now, {.beginning = (now.at - looked_at_) * run_.comm.size()});
   if (evaluation_owed_ && progress_.step < run_.steps) evaluate_between_steps(now);
   while (progress_.step < run_.steps) {
     if (now.stop) return Ending::stop_asked;
@@ -78,7 +78,7 @@ Training::Ending Training::loop() {
     if (record_) {
       record_->write(report);
       write_expert_load(false);
-      book("step", now, predicted);
+      book("step", now, {.predicted = predicted});
       if (report.step % run_.config.training.log_interval == 0 || report.step == run_.steps)
         console_->step(report, seconds_left());
       warn_of_the_budget();
@@ -124,14 +124,11 @@ Training::Border Training::booked_border(const char* kind) {
   return now;
 }
 
-void Training::book(const char* kind, const Border& border, std::optional<double> predicted,
-                    std::optional<double> beginning) {
+void Training::book(const char* kind, const Border& border, LineNotes notes) {
   if (!record_) return;
-  record_->ledger().book(kind, progress_.step, tokens(), border.spent,
-                         {.at = border.at,
-                          .predicted = predicted,
-                          .save = std::exchange(unbooked_save_, std::nullopt),
-                          .beginning = beginning});
+  notes.at = border.at;
+  notes.save = std::exchange(unbooked_save_, std::nullopt);
+  record_->ledger().book(kind, progress_.step, tokens(), border.spent, notes);
 }
 
 void Training::finish_report(StepReport& report, double tokens, double seconds, const Border& border) {
@@ -195,8 +192,10 @@ Exit Training::end(Ending ending) {
   run_.comm.barrier();  // who waits here for the others books it
   const Border last = border(true);
   if (record_) {
-    book("end", last);
+    book("end", last, {.weights = weights_took_});
     warn_of_the_budget();
+    if (budget_.limit() && spent_now() > *budget_.limit())
+      warn(fmt::format("the budget is overdrawn: {} are used", used_of_budget(record_->ledger().booked())));
     record_->end(progress_.step, tokens(), state);
     report_status(state, spent_now());
     record_->directory().remove_stop();  // however it ended: it has
@@ -234,7 +233,10 @@ void Training::record_failure(const Error& error) {
     attempt([&] {
       CostSeconds mine = run_.clock.seconds();
       for (double& x : mine.of) x *= run_.comm.size();  // the other ranks may be gone
-      record_->ledger().book("end", progress_.step + 1, tokens(), mine, {.save = unbooked_save_});
+      std::optional<double> beginning;                  // as far as it came
+      if (!begun_) beginning = (run_.clock.now() - looked_at_) * run_.comm.size();
+      record_->ledger().book("end", progress_.step + 1, tokens(), mine,
+                             {.save = unbooked_save_, .beginning = beginning, .weights = weights_took_});
     });
     attempt([&] { record_->directory().remove_stop(); });  // it has ended
     attempt([&] { record_->end(progress_.step, tokens(), "failed"); });

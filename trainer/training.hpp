@@ -77,9 +77,8 @@ class Training {
   // `save_beside`: a save goes on beside the next step.
   Border border(bool last, bool save_beside = false);
   Border booked_border(const char* kind);  // and its line
-  // A line of the ledger with what was spent until that border. `predicted`: of a step; `beginning`: of a start.
-  void book(const char* kind, const Border& border, std::optional<double> predicted = std::nullopt,
-            std::optional<double> beginning = std::nullopt);
+  // A line of the ledger with what was spent until that border.
+  void book(const char* kind, const Border& border, LineNotes notes = {});
   Ending loop();
   void wait_for_room(Border& now);
   void report_status_now_and_then();
@@ -145,6 +144,7 @@ class Training {
   int64_t saved_step_ = -1;              // of the newest checkpoint
   int failed_saves_ = 0;                 // in a row
   double no_room_for_ = 0;               // device-seconds that the budget had no room for, on rank 0
+  std::optional<double> weights_took_;   // device-seconds, written or not
   std::optional<double> unbooked_save_;  // device-seconds that the last one took, until the ledger has them
   double looked_at_ = 0;                 // when the budget was found to have room for this start
   int64_t loads_written_of_ = -1;        // the last step in experts.jsonl

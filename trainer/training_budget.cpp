@@ -33,8 +33,7 @@ CostRange Training::cost_of_going_on(const Progress& from) const {
 
 // What follows the last checkpoint of a run.
 CostRange Training::cost_of_the_end(bool evaluated) const {
-  // The final weights are a third of a checkpoint, and rank 0 alone writes them.
-  const CostRange weights = closing() + budget_.save() * std::max(1.0, run_.comm.size() / 3.0);
+  const CostRange weights = closing() + budget_.weights(run_.comm.size());
   return evaluated || run_.valid_shards.empty() ? weights : weights + budget_.evaluation();
 }
 

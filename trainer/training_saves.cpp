@@ -89,6 +89,13 @@ void Training::save_last() {
 
 // Beside the one that is there, of a run that was given more steps, and in its place once it is whole.
 void Training::write_model() {
+  // Also of one that failed: the next one may take as long.
+  struct Timer {
+    Training& t;
+    const double begin = t.run_.clock.now();
+    ~Timer() { t.weights_took_ = (t.run_.clock.now() - begin) * t.run_.comm.size(); }
+  };
+  const Timer timer{*this};
   agreed_by(run_.comm, record_.has_value(), [&] {
     record_->require_owned();
     const RunDirectory& directory = record_->directory();

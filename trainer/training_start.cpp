@@ -256,7 +256,8 @@ bool Training::resume_from_newest() {
       for (const int64_t each : store_.published())
         if (each < step) before = each;
       if (damaged.empty() || before < 0) return;
-      const CostRange next = cost_of_going_on(run_.from) + CostRange::exactly(took * run_.comm.size());
+      const CostRange next =
+          cost_of_going_on(run_.from) + CostRange::exactly(std::max(took * run_.comm.size(), budget_.save().usual));
       if (!budget_.limit() || spent_now() + next.most <= *budget_.limit()) return;
       fail(Exit::budget, "{}; to read the one before it does not fit into what is left of the budget",
            damaged.back().second);

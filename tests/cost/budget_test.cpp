@@ -102,6 +102,7 @@ TEST(Budget, LearnsTheSizesOfSteps) {
                  .predicted_seconds = {},
                  .save_seconds = {},
                  .beginning_seconds = {},
+                 .weights_seconds = {},
                  .conditions = {}};
     l.device_seconds[CostKind::compute] = seconds;
     if (l.kind == "start") l.conditions = then;
@@ -253,6 +254,20 @@ TEST(Budget, WhatABeginningTookIsKnown) {
   Budget stalled(1000.0, {.step = 10, .save = 4, .evaluation = 0});
   stalled.learn({start, beat}, 2, {});
   EXPECT_EQ(stalled.beginning(0.5, true).most, 25) << "in a save that waited for another";
+}
+
+TEST(Budget, WhatTheFinalWeightsTookIsKnown) {
+  LedgerLine end{};
+  end.kind = "end";
+  end.ranks = 2;
+  end.weights_seconds = 40;
+  Budget budget(1000.0, {.step = 10, .save = 4, .evaluation = 0});
+  EXPECT_EQ(budget.weights(1).most, 5);
+  EXPECT_EQ(budget.weights(12).most, 20);
+  budget.learn({end}, 2, {});
+  EXPECT_EQ(budget.weights(2).most, 50);
+  EXPECT_EQ(budget.weights(48).most, 80);
+  EXPECT_EQ(budget.save().most, 5);
 }
 
 TEST(Budget, ASaveThatGoesOnIsAtLeastAsDearAsItWasUntilNow) {

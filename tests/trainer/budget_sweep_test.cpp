@@ -38,11 +38,13 @@ class MovedClock {
  public:
   struct Takes {
     double step = kStep;
-    double stall = 0;   // the twentieth step, more than that
-    double status = 0;  // to replace status.json
-    double load = 0;    // to read a checkpoint
+    double stall = 0;    // the twentieth step, more than that
+    double status = 0;   // to replace status.json
+    double load = 0;     // to read a checkpoint
+    double weights = 0;  // to write the final ones, where there are none yet
   };
-  MovedClock(uint64_t seed, const Takes& takes) : takes_(takes), random_(seed) {}
+  MovedClock(uint64_t seed, const Takes& takes, const std::string& directory)
+      : takes_(takes), model_(directory + "/model"), has_model_(std::filesystem::exists(model_)), random_(seed) {}
 
   double now() {
     const std::lock_guard lock(mutex_);
@@ -60,6 +62,10 @@ class MovedClock {
         }
         if (kind == CostKind::evaluation && before != kind) move(kEvaluation);
         if (kind == CostKind::checkpoint && before == CostKind::startup && steps_ == 0) move(takes_.load);
+        if (!has_model_ && std::filesystem::exists(model_)) {
+          has_model_ = true;
+          if (takes_.weights > 0) move(takes_.weights);
+        }
         asked_idle_ = kind == CostKind::idle ? asked_idle_ + 1 : 0;
         if (asked_idle_ == 3) move(takes_.status);  // what is spent, when it begins and when it ends
         before = kind;
@@ -79,6 +85,8 @@ class MovedClock {
   }
 
   const Takes takes_;
+  const std::string model_;
+  bool has_model_;
   std::mutex mutex_;
   Random random_;
   double now_ = kStart;
@@ -113,7 +121,7 @@ class BudgetSweep : public ::testing::Test {
     }
     if (budget > 0) changes.push_back(fmt::format("budget.gpu_hours={}", kRanks * budget / 3600));
     const LoadedConfig loaded = load_config_text(kConfig, "test.yaml", changes, {});
-    MovedClock clock(++seed_, variant.takes);
+    MovedClock clock(++seed_, variant.takes, directory);
     Outcome outcome;
     std::FILE* nowhere = std::fopen("/dev/null", "w");
     ThreadWorld world(kRanks);
@@ -319,6 +327,20 @@ TEST_F(BudgetSweep, WhatReadingACheckpointTakesIsKept) {
     EXPECT_LE(booked(run), budget);
     EXPECT_GT(booked(run), spent + 60);
     EXPECT_GT(saved_step(run), kSteps);
+  }
+}
+
+// Final weights on a slow disk: who has written them once keeps room for them.
+TEST_F(BudgetSweep, WhatTheFinalWeightsTakeIsKept) {
+  const std::string run = directory_.at("run");
+  Variant variant{.evaluates = false, .interval = 0, .steps = 5, .takes = {.step = 1, .weights = 30}};
+  ASSERT_EQ(start(run, variant, 0).code, 0);
+  std::filesystem::remove_all(run + "/model");
+  variant.steps = 10;
+  for (const double left : {40.0, 70.0}) {
+    const double budget = booked(run) + left;
+    EXPECT_EQ(start(run, variant, budget).code, left < 50 ? 76 : 0);
+    EXPECT_LE(booked(run), budget);
   }
 }
 
