@@ -12,7 +12,7 @@ namespace tael {
 namespace {
 
 // In the units of the view box; the page scales it.
-constexpr double kWidth = 560, kHeight = 320, kLeft = 62, kRight = 14, kTop = 14, kBottom = 46, kLegend = 20;
+constexpr double kWidth = 560, kHeight = 320, kLeft = 74, kRight = 24, kTop = 14, kBottom = 46, kLegend = 20;
 constexpr size_t kMostPoints = 500, kMostOfAllLines = 8000;
 // Cividis, which the colour-blind see as others do (Nunez, Anderton and Renslow 2018).
 constexpr std::array<std::string_view, 9> kHeat = {"#00224e", "#123570", "#3b496c", "#575d6d", "#707173",
