@@ -58,6 +58,7 @@ class Budget {
   void save_goes_on(double device_seconds) { save_so_far_ = device_seconds; }
   void evaluation_took(double device_seconds) { evaluations_.measured(device_seconds, 1); }
   void status_took(double device_seconds) { statuses_.measured(device_seconds, 1); }
+  void lines_took(double device_seconds) { lines_.measured(device_seconds, 1); }
   // What the next one is expected to cost.
   double expected_step(double size = 1) const { return steps_.expected(estimates_.step, size); }
   double expected_save() const;
@@ -68,10 +69,10 @@ class Budget {
   // as it is written.
   CostRange beginning(double least, bool reads) const;
   CostRange status() const { return statuses_.range(0, 1); }  // to replace status.json
+  CostRange lines() const { return lines_.range(0, 1); }      // to write what there is to say of a step
   // The final weights: a third of a checkpoint, which one of `ranks` writes alone, unless it is known to take longer.
   CostRange weights(double ranks) const;
-  // An evaluation is given up where the budget ends in it, so it surprises nobody.
-  CostRange evaluation() const { return CostRange::exactly(evaluations_.range(evaluation_estimate(), 1).usual); }
+  CostRange evaluation() const { return evaluations_.range(evaluation_estimate(), 1); }
 
   // Device-seconds that all attempts together may take.
   std::optional<double> limit() const { return limit_; }
@@ -111,7 +112,7 @@ class Budget {
   std::optional<double> limit_;
   double whole_ = 0;  // of which left_fraction is a part
   Estimates estimates_;
-  Costs steps_, saves_, beginnings_, weights_, evaluations_, statuses_;
+  Costs steps_, saves_, beginnings_, weights_, evaluations_, statuses_, lines_;
   Costs saves_of_others_;  // on another number of ranks, since the last on as many
   double save_so_far_ = 0;
   int warned_ = 0;

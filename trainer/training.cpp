@@ -82,6 +82,7 @@ Training::Ending Training::loop() {
       if (report.step % run_.config.training.log_interval == 0 || report.step == run_.steps)
         console_->step(report, seconds_left());
       warn_of_the_budget();
+      budget_.lines_took((run_.clock.now() - now.at) * run_.comm.size());
     }
     if (save_if_due()) now = booked_border("checkpoint");
     wait_for_room(now);
@@ -166,16 +167,12 @@ Training::Ending Training::finish() {
   if (over != 0) no_room_for_ = cost_of_the_end().most;
   run_.comm.broadcast(std::as_writable_bytes(std::span(&over, 1)), 0);
   if (over != 0) return Ending::budget_used;
-  if (!run_.valid_shards.empty() && !leaves_out_evaluation() && !evaluate_now()) return given_up();
+  if (Border now; !run_.valid_shards.empty() && !leaves_out_evaluation() && !evaluate_now(now)) {
+    no_room_for_ = cost_of_the_end().most;
+    return now.stop ? Ending::stop_asked : Ending::budget_used;
+  }
   write_model();
   return Ending::steps_done;
-}
-
-// The last evaluation was.
-Training::Ending Training::given_up() {
-  if (border(true).stop) return Ending::stop_asked;
-  no_room_for_ = cost_of_the_end().most;
-  return Ending::budget_used;
 }
 
 Exit Training::end(Ending ending) {
@@ -194,8 +191,8 @@ Exit Training::end(Ending ending) {
   if (record_) {
     book("end", last, {.weights = weights_took_});
     warn_of_the_budget();
-    if (budget_.limit() && spent_now() > *budget_.limit())
-      warn(fmt::format("the budget is overdrawn: {} are used", used_of_budget(record_->ledger().booked())));
+    if (const double used = record_->ledger().booked(); budget_.limit() && used > *budget_.limit())
+      warn(fmt::format("the budget is overdrawn: {} are used", used_of_budget(used)));
     record_->end(progress_.step, tokens(), state);
     report_status(state, spent_now());
     record_->directory().remove_stop();  // however it ended: it has

@@ -97,14 +97,13 @@ class Training {
   bool stop_asked() const;
   void evaluate_between_steps(Border& now);
   bool leaves_out_evaluation();
-  bool evaluate_now();  // false: it was given up, for a wish to stop or for the budget
-  bool save_if_due();   // whether one ended or began
+  bool evaluate_now(Border& now);  // false: it was given up, for a wish to stop or for the budget
+  bool save_if_due();              // whether one ended or began
   void tell(const SaveResult& result);
   bool finish_save();  // waits for the save that goes on; whether one did
   void save_last();
   void write_model();
   Ending finish();
-  Ending given_up();
   Exit end(Ending ending);
   void record_failure(const Error& error);
   void status_of_failure();

@@ -19,10 +19,8 @@ void Training::evaluate_between_steps(Border& now) {
     if (record_)
       warn(fmt::format("no evaluation at step {}: what is left of the budget is kept for steps",
                        grouped(progress_.step)));
-  } else if (evaluate_now()) {
-    now = booked_border("evaluation");
   } else {
-    now = border(false, saver_->busy());
+    evaluate_now(now);
   }
 }
 
@@ -35,7 +33,7 @@ bool Training::leaves_out_evaluation() {
   return true;
 }
 
-bool Training::evaluate_now() {
+bool Training::evaluate_now(Border& now) {
   const double begin = run_.clock.now();
   const Charged charged(run_.clock, CostKind::evaluation);
   // The last one is followed by the weights, any other by a checkpoint.
@@ -62,27 +60,29 @@ bool Training::evaluate_now() {
                                                                 .separator = run_.separator,
                                                                 .give_up = give_up,
                                                                 .between = go_on_saving});
+  const double seconds = (run_.clock.now() - begin) * run_.comm.size();
+  // One that was given up says only that a whole one may be as dear.
+  const bool counts = result || seconds > budget_.evaluation().usual;
+  if (counts) budget_.evaluation_took(seconds);
   if (!result) {
     if (record_)
       warn(fmt::format("the evaluation of step {} {}; whoever goes on begins with it", grouped(progress_.step),
                        kGivenUp));
-    return false;
-  }
-  budget_.evaluation_took((run_.clock.now() - begin) * run_.comm.size());
-  const bool finite = std::isfinite(result->nats);
-  if (!record_ && finite) return true;
-  const EvalReport report{.step = progress_.step,
-                          .tokens = tokens(),
-                          .loss = result->loss(),
-                          .ppl = result->ppl(),
-                          .bits_per_byte = result->bits_per_byte(),
-                          .targets = result->targets};
-  if (record_) {
+  } else if (record_) {
+    const EvalReport report{.step = progress_.step,
+                            .tokens = tokens(),
+                            .loss = result->loss(),
+                            .ppl = result->ppl(),
+                            .bits_per_byte = result->bits_per_byte(),
+                            .targets = result->targets};
     record_->write(report);
     console_->eval(report);
   }
-  if (!finite) fail_non_finite_evaluation(run_.network.table(), progress_.step, run_.params);
-  return true;
+  if (result && !std::isfinite(result->nats))
+    fail_non_finite_evaluation(run_.network.table(), progress_.step, run_.params);
+  now = border(progress_.step >= run_.steps, saver_->busy());
+  if (counts) book("evaluation", now);
+  return result.has_value();
 }
 
 }  // namespace tael

@@ -38,8 +38,9 @@ class MovedClock {
  public:
   struct Takes {
     double step = kStep;
-    double stall = 0;    // the twentieth step, more than that
-    double status = 0;   // to replace status.json
+    double stall = 0;   // the twentieth step, more than that
+    double status = 0;  // to replace status.json
+    double evaluation = kEvaluation;
     double load = 0;     // to read a checkpoint
     double weights = 0;  // to write the final ones, where there are none yet
   };
@@ -60,7 +61,7 @@ class MovedClock {
           move(takes_.step);
           if (++steps_ == 20) now_ += takes_.stall;
         }
-        if (kind == CostKind::evaluation && before != kind) move(kEvaluation);
+        if (kind == CostKind::evaluation && before != kind) move(takes_.evaluation);
         if (kind == CostKind::checkpoint && before == CostKind::startup && steps_ == 0) move(takes_.load);
         if (!has_model_ && std::filesystem::exists(model_)) {
           has_model_ = true;
@@ -341,6 +342,20 @@ TEST_F(BudgetSweep, WhatTheFinalWeightsTakeIsKept) {
     const double budget = booked(run) + left;
     EXPECT_EQ(start(run, variant, budget).code, left < 50 ? 76 : 0);
     EXPECT_LE(booked(run), budget);
+  }
+}
+
+// The last evaluation takes longer than it should: who has made one keeps room for the next.
+TEST_F(BudgetSweep, WhatTheLastEvaluationTakesIsKept) {
+  const std::string run = directory_.at("run");
+  Variant variant{.evaluates = true, .interval = 0, .steps = 1, .takes = {.step = 1, .evaluation = 60}};
+  ASSERT_EQ(start(run, variant, 0).code, 0);
+  for (const double left : {40.0, 110.0}) {
+    ++variant.steps;  // one that is evaluated at the end only
+    const double budget = booked(run) + left;
+    EXPECT_EQ(start(run, variant, budget).code, left < 50 ? 76 : 0);
+    EXPECT_LE(booked(run), budget);
+    if (left < 50) --variant.steps;
   }
 }
 
