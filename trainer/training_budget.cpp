@@ -23,7 +23,7 @@ CostRange Training::cost_of_next_step(int64_t done, int64_t tokens) const {
   return cost + (done + 1 < run_.steps ? closing() : cost_of_the_end());
 }
 
-// With the lines of what was done last, which are written behind the look at what is left, and about as many at the end.
+// With the lines of what was done last, which are written behind the look at what is left, and as many at the end.
 CostRange Training::closing() const {
   return CostRange::exactly(kClosingSeconds * run_.comm.size()) + budget_.lines() * 2;
 }
