@@ -16,6 +16,14 @@ CostRange dearer(const CostRange& a, const CostRange& b) {
   return {std::max(a.usual, b.usual), std::max(a.most, b.most)};
 }
 
+// What the last line of an attempt holds beside a save, an evaluation, the weights, and a step that failed.
+double closing_of(const LedgerLine& end) {
+  double seconds = end.sum() - end.weights_seconds.value_or(0);
+  for (const CostKind kind : {CostKind::checkpoint, CostKind::evaluation, CostKind::compute, CostKind::optimizer})
+    seconds -= end.device_seconds[kind];
+  return std::max(0.0, seconds);
+}
+
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::ranges::nth_element(values, middle);
@@ -93,6 +101,7 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, const At
         std::max(1.0, static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks)));
     if (line.beginning_seconds) beginnings_.add(*line.beginning_seconds * more, 1);
     if (line.weights_seconds) weights_.add(*line.weights_seconds * more, 1);
+    if (line.kind == "end" && begun) closings_.add(closing_of(line) * more, 1);
     // It was killed, or failed, while it read.
     if (const double read = line.device_seconds[CostKind::checkpoint]; !begun && read > 0)
       beginnings_.add(read * more, 1);
@@ -126,6 +135,11 @@ CostRange Budget::save() const {
 
 CostRange Budget::beginning(double least, bool reads) const {
   return dearer(CostRange::exactly(least), dearer(reads ? save() : CostRange{}, beginnings_.range(0, 1)));
+}
+
+CostRange Budget::closing(double least) const {
+  const CostRange written = CostRange::exactly(least) + lines_.range(0, 1) * 2 + loads_.range(0, 1);
+  return dearer(written, closings_.range(0, 1));
 }
 
 CostRange Budget::weights(double ranks) const {

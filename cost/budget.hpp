@@ -44,9 +44,9 @@ class Budget {
 
   // `left` device-seconds of a budget that is `whole` are left after `spent`: of money, at the present price.
   void set_left(double spent, double left, double whole);
-  // What steps, saves, evaluations, beginnings and final weights took in earlier attempts: steps on as many ranks and
-  // with as much work a token as `now`, evaluations of the same tokens. The machine may be another: until this attempt
-  // has measured one itself, its estimate counts too.
+  // What steps, saves, evaluations, beginnings, weights and closings took in earlier attempts: steps on as many ranks
+  // and with as much work a token as `now`, evaluations of the same tokens. The machine may be another: until this
+  // attempt has measured one itself, its estimate counts too.
   void learn(const std::vector<LedgerLine>& lines, int64_t ranks, const AttemptConditions& now);
   void step_took(double device_seconds, double size = 1) { steps_.measured(device_seconds, size); }
   void save_took(double device_seconds) {
@@ -59,6 +59,7 @@ class Budget {
   void evaluation_took(double device_seconds) { evaluations_.measured(device_seconds, 1); }
   void status_took(double device_seconds) { statuses_.measured(device_seconds, 1); }
   void lines_took(double device_seconds) { lines_.measured(device_seconds, 1); }
+  void loads_took(double device_seconds) { loads_.measured(device_seconds, 1); }
   // What the next one is expected to cost.
   double expected_step(double size = 1) const { return steps_.expected(estimates_.step, size); }
   double expected_save() const;
@@ -69,7 +70,9 @@ class Budget {
   // as it is written.
   CostRange beginning(double least, bool reads) const;
   CostRange status() const { return statuses_.range(0, 1); }  // to replace status.json
-  CostRange lines() const { return lines_.range(0, 1); }      // to write what there is to say of a step
+  // What follows the last look at the budget, at least so much as is said here: the lines of what was done last, about
+  // as many at the end, and a line of experts.jsonl.
+  CostRange closing(double least) const;
   // The final weights: a third of a checkpoint, which one of `ranks` writes alone, unless it is known to take longer.
   CostRange weights(double ranks) const;
   CostRange evaluation() const { return evaluations_.range(evaluation_estimate(), 1); }
@@ -112,7 +115,7 @@ class Budget {
   std::optional<double> limit_;
   double whole_ = 0;  // of which left_fraction is a part
   Estimates estimates_;
-  Costs steps_, saves_, beginnings_, weights_, evaluations_, statuses_, lines_;
+  Costs steps_, saves_, beginnings_, weights_, evaluations_, statuses_, lines_, loads_, closings_;
   Costs saves_of_others_;  // on another number of ranks, since the last on as many
   double save_so_far_ = 0;
   int warned_ = 0;

@@ -114,8 +114,10 @@ void Training::write_expert_load(bool last) {
   if (!record_ || done == 0 || progress_.step == loads_written_of_ || run_.network.table().moe_layers == 0) return;
   if (!last && !ExpertLoadFile::due(done, run_.steps - run_.from.step)) return;
   loads_written_of_ = progress_.step;
+  const double begin = run_.clock.now();
   record_->write_expert_load(progress_.step, tokens(), run_.network.table().moe_layer_numbers(),
                              run_.buffers.counts_LE);
+  budget_.loads_took((run_.clock.now() - begin) * run_.comm.size());
 }
 
 // Behind what belongs to the step that is done, and stays with it when a restart throws away what follows.

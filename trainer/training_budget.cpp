@@ -23,10 +23,7 @@ CostRange Training::cost_of_next_step(int64_t done, int64_t tokens) const {
   return cost + (done + 1 < run_.steps ? closing() : cost_of_the_end());
 }
 
-// With the lines of what was done last, which are written behind the look at what is left, and as many at the end.
-CostRange Training::closing() const {
-  return CostRange::exactly(kClosingSeconds * run_.comm.size()) + budget_.lines() * 2;
-}
+CostRange Training::closing() const { return budget_.closing(kClosingSeconds * run_.comm.size()); }
 
 // What must have room for a start to be of use: a step with its checkpoint, or what follows the last one.
 CostRange Training::cost_of_going_on(const Progress& from) const {

@@ -270,6 +270,30 @@ TEST(Budget, WhatTheFinalWeightsTookIsKnown) {
   EXPECT_EQ(budget.save().most, 5);
 }
 
+// A disk on which every line waits: those of the last step and of the end come behind the last look at the budget.
+TEST(Budget, WhatClosingTakesIsKnown) {
+  Budget budget(1000.0, {.step = 10, .save = 4, .evaluation = 0});
+  EXPECT_EQ(budget.closing(0.5).most, 0.5);
+  budget.lines_took(2);
+  EXPECT_EQ(budget.closing(0.5).most, 0.5 + 2 * 2.5);
+  budget.loads_took(4);
+  EXPECT_EQ(budget.closing(0.5).most, 0.5 + 2 * 2.5 + 5);
+  LedgerLine start{}, end{};
+  start.kind = "start";
+  end.kind = "end";
+  start.ranks = end.ranks = 2;
+  end.device_seconds[CostKind::startup] = 18;
+  end.device_seconds[CostKind::checkpoint] = 12;
+  end.device_seconds[CostKind::evaluation] = 5;  // given up
+  end.weights_seconds = 10;
+  Budget next(1000.0, {.step = 10, .save = 4, .evaluation = 0});
+  next.learn({start, end}, 2, {});
+  EXPECT_EQ(next.closing(0.5).most, 10);  // 8 of its 35 seconds
+  Budget unbegun(1000.0, {.step = 10, .save = 4, .evaluation = 0});
+  unbegun.learn({end}, 2, {});
+  EXPECT_EQ(unbegun.closing(0.5).most, 0.5);
+}
+
 TEST(Budget, ASaveThatGoesOnIsAtLeastAsDearAsItWasUntilNow) {
   Budget budget(100.0, {.step = 1, .save = 1, .evaluation = 0});
   EXPECT_EQ(budget.save().most, 1.25);
