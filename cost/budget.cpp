@@ -16,12 +16,10 @@ CostRange dearer(const CostRange& a, const CostRange& b) {
   return {std::max(a.usual, b.usual), std::max(a.most, b.most)};
 }
 
-// What the last line of an attempt holds beside a save, an evaluation, the weights, and a step that failed.
+// What the last line of an attempt holds beside a save, an evaluation that was given up, and the weights.
 double closing_of(const LedgerLine& end) {
-  double seconds = end.sum() - end.weights_seconds.value_or(0);
-  for (const CostKind kind : {CostKind::checkpoint, CostKind::evaluation, CostKind::compute, CostKind::optimizer})
-    seconds -= end.device_seconds[kind];
-  return std::max(0.0, seconds);
+  return std::max(0.0, end.sum() - end.save_seconds.value_or(0) - end.device_seconds[CostKind::evaluation] -
+                           end.weights_seconds.value_or(0));
 }
 
 double median(std::vector<double> values) {
@@ -89,8 +87,8 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, const At
   std::map<int64_t, AttemptConditions> then;  // of attempts that said them
   for (const LedgerLine& line : lines)
     if (line.conditions) then.insert_or_assign(line.attempt, *line.conditions);
-  int64_t attempt = 0, tokens = 0;  // of the line before
-  bool begun = false;               // that attempt
+  int64_t attempt = 0, step = 0, tokens = 0;  // of the line before
+  bool begun = false;                         // that attempt
   for (const LedgerLine& line : lines) {
     const int64_t size = line.attempt == attempt ? line.tokens - tokens : 0;
     begun = line.kind == "start" || (begun && line.attempt == attempt);
@@ -101,7 +99,9 @@ void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, const At
         std::max(1.0, static_cast<double>(ranks) / static_cast<double>(std::max<int64_t>(1, line.ranks)));
     if (line.beginning_seconds) beginnings_.add(*line.beginning_seconds * more, 1);
     if (line.weights_seconds) weights_.add(*line.weights_seconds * more, 1);
-    if (line.kind == "end" && begun) closings_.add(closing_of(line) * more, 1);
+    // One that failed names the step that it was in.
+    if (line.kind == "end" && begun && line.step == step) closings_.add(closing_of(line) * more, 1);
+    step = line.step;
     // It was killed, or failed, while it read.
     if (const double read = line.device_seconds[CostKind::checkpoint]; !begun && read > 0)
       beginnings_.add(read * more, 1);

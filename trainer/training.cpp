@@ -44,6 +44,8 @@ Training::Border Training::border(bool last, bool save_beside) {
            .spent = {},
            .at = at};
   for (size_t k = 0; k < kCostKinds; ++k) b.spent.of[k] = static_cast<double>(sums[k]) * 1e-9;
+  spent_at_border_ = b.spent;
+  mine_at_border_ = mine;
   if (b.dislodged) {
     const Error error = was_taken_over(run_.config.run.dir);
     throw AgreedError(error.code(), error.what());
@@ -230,11 +232,13 @@ void Training::record_failure(const Error& error) {
   if (record_->owned()) {
     attempt([&] { record_->event(progress_.step, tokens(), error.what()); });
     attempt([&] {
-      CostSeconds mine = run_.clock.seconds();
-      for (double& x : mine.of) x *= run_.comm.size();  // the other ranks may be gone
-      std::optional<double> beginning;                  // as far as it came
+      // The other ranks may be gone: since the last border they are taken to have done what this one did.
+      const CostSeconds since = run_.clock.seconds() - mine_at_border_;
+      CostSeconds spent = spent_at_border_;
+      for (size_t k = 0; k < kCostKinds; ++k) spent.of[k] += since.of[k] * run_.comm.size();
+      std::optional<double> beginning;  // as far as it came
       if (!begun_) beginning = (run_.clock.now() - looked_at_) * run_.comm.size();
-      record_->ledger().book("end", progress_.step + 1, tokens(), mine,
+      record_->ledger().book("end", progress_.step + 1, tokens(), spent,
                              {.save = unbooked_save_, .beginning = beginning, .weights = weights_took_});
     });
     attempt([&] { record_->directory().remove_stop(); });  // it has ended

@@ -140,14 +140,15 @@ class Training {
   bool evaluation_owed_ = false;         // of the step that it begins after
   bool evaluation_hopeless_ = false;     // that one was given up so often that it is left out
   bool peak_doubted_ = false;
-  int64_t saved_step_ = -1;              // of the newest checkpoint
-  int failed_saves_ = 0;                 // in a row
-  double no_room_for_ = 0;               // device-seconds that the budget had no room for, on rank 0
-  std::optional<double> weights_took_;   // device-seconds, written or not
-  std::optional<double> unbooked_save_;  // device-seconds that the last one took, until the ledger has them
-  double looked_at_ = 0;                 // when the budget was found to have room for this start
-  int64_t loads_written_of_ = -1;        // the last step in experts.jsonl
-  double status_at_ = 0;                 // when status.json was last written
+  int64_t saved_step_ = -1;                       // of the newest checkpoint
+  int failed_saves_ = 0;                          // in a row
+  double no_room_for_ = 0;                        // device-seconds that the budget had no room for, on rank 0
+  std::optional<double> weights_took_;            // device-seconds, written or not
+  std::optional<double> unbooked_save_;           // device-seconds that the last one took, until the ledger has them
+  CostSeconds spent_at_border_, mine_at_border_;  // by all ranks, and by this one, until the last border
+  double looked_at_ = 0;                          // when the budget was found to have room for this start
+  int64_t loads_written_of_ = -1;                 // the last step in experts.jsonl
+  double status_at_ = 0;                          // when status.json was last written
 };
 
 }  // namespace tael

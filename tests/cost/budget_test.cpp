@@ -283,12 +283,17 @@ TEST(Budget, WhatClosingTakesIsKnown) {
   end.kind = "end";
   start.ranks = end.ranks = 2;
   end.device_seconds[CostKind::startup] = 18;
-  end.device_seconds[CostKind::checkpoint] = 12;
+  end.device_seconds[CostKind::checkpoint] = end.save_seconds.emplace(12);
   end.device_seconds[CostKind::evaluation] = 5;  // given up
   end.weights_seconds = 10;
   Budget next(1000.0, {.step = 10, .save = 4, .evaluation = 0});
   next.learn({start, end}, 2, {});
   EXPECT_EQ(next.closing(0.5).most, 10);  // 8 of its 35 seconds
+  end.step = 1;
+  Budget failed(1000.0, {.step = 10, .save = 4, .evaluation = 0});
+  failed.learn({start, end}, 2, {});
+  EXPECT_EQ(failed.closing(0.5).most, 0.5);
+  end.step = 0;
   Budget unbegun(1000.0, {.step = 10, .save = 4, .evaluation = 0});
   unbegun.learn({end}, 2, {});
   EXPECT_EQ(unbegun.closing(0.5).most, 0.5);

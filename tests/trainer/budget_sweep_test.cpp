@@ -359,6 +359,17 @@ TEST_F(BudgetSweep, WhatTheLastEvaluationTakesIsKept) {
   }
 }
 
+// Rank 0 books for all when a run fails; what the others did until then stays as it was.
+TEST_F(BudgetSweep, AFailureTakesNothingBackFromAnyKind) {
+  const std::string run = directory_.at("run");
+  directory_.write("run/checkpoints", "no directory");
+  EXPECT_EQ(start(run, {false, 1}, 0).code, 74);
+  const std::vector<LedgerLine> lines = read_ledger(run + "/ledger.jsonl");
+  EXPECT_EQ(lines.back().kind, "end");
+  for (const double seconds : lines.back().device_seconds.of) EXPECT_GE(seconds, -1e-6);
+  EXPECT_NEAR(totals_of(lines).sum(), kRanks * lines.back().wall_seconds, 1e-6);
+}
+
 // A run that was killed before its first checkpoint and has too little left is refused as a new one is, without a line
 // in its books.
 TEST_F(BudgetSweep, WithoutACheckpointTooLittleIsRefused) {
