@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <thread>
 
 #include "checkpoint/checkpoint.hpp"
@@ -41,25 +42,37 @@ TEST(TrainingBoxes, AreWrittenOnceWhateverTheNumberOfRanks) {
 
 class SaverTest : public ::testing::Test {
  protected:
-  // `ranks` ranks save at steps 1, 2, ... while the numbers change between polls; each must be as it was at its start.
-  void save_in_the_background(int ranks) {
-    const ParamTable table = make_param_table(tiny_shape());
-    const CheckpointStore store(directory_.at("c"));
+  // What a rank needs to save: numbers, the boxes of them that it writes, and memory for a copy of these.
+  struct Rank {
+    Comm& comm;
+    const Stream& stream;
+    TrainingNumbers& live;
+    const std::vector<BoxData>& boxes;
+    const std::vector<std::byte*>& copies;
+  };
+  void on_ranks(int ranks, int threads, const std::function<void(const Rank&)>& body) {
     ThreadWorld world(ranks);
     world.run([&](Comm& comm) {
-      ThreadPool pool(2);
+      ThreadPool pool(threads);
       const Stream stream(pool, Isa::portable);
-      TrainingNumbers live(table, 1);
-      const std::vector<BoxData> boxes = training_boxes(table, live.arrays(), comm.rank(), ranks);
+      TrainingNumbers live(table_, 1);
+      const std::vector<BoxData> boxes = training_boxes(table_, live.arrays(), comm.rank(), ranks);
       Arena measuring = Arena::measuring();
       plan_snapshot(measuring, boxes);
       Arena arena("snapshot", measuring.used());
-      CheckpointSaver saver(store, comm, stream,
-                            {.retention = {.keep = 9}, .boxes = boxes, .snapshot = plan_snapshot(arena, boxes)});
+      body({comm, stream, live, boxes, plan_snapshot(arena, boxes)});
+    });
+  }
+  // `ranks` ranks save at steps 1, 2, ... while the numbers change between polls; each must be as it was at its start.
+  void save_in_the_background(int ranks) {
+    const CheckpointStore store(directory_.at("c"));
+    on_ranks(ranks, 2, [&](const Rank& r) {
+      CheckpointSaver saver(store, r.comm, r.stream,
+                            {.retention = {.keep = 9}, .boxes = r.boxes, .snapshot = r.copies});
       int64_t step = 0, saved = 0;
       while (saved < 3) {
         ++step;
-        live.set(table, static_cast<uint64_t>(step));
+        r.live.set(table_, static_cast<uint64_t>(step));
         if (const std::optional<SaveResult> result = saver.poll()) {
           EXPECT_FALSE(result->error) << result->error->what();
           ++saved;
@@ -77,47 +90,42 @@ class SaverTest : public ::testing::Test {
       EXPECT_EQ(c.state(), state_at(step));
       EXPECT_EQ(c.read_text("config.yaml"), "a: 1\n");
       EXPECT_EQ(c.read_text("none"), "");
-      TrainingNumbers read(table, 99);
-      require_training_state(c, table, true);
-      read_training_state(c, table, read.arrays(), true);
-      EXPECT_TRUE(read == TrainingNumbers(table, static_cast<uint64_t>(step))) << step;
+      TrainingNumbers read(table_, 99);
+      require_training_state(c, table_, true);
+      read_training_state(c, table_, read.arrays(), true);
+      EXPECT_TRUE(read == TrainingNumbers(table_, static_cast<uint64_t>(step))) << step;
     }
   }
   ScratchDirectory directory_;
+  const ParamTable table_ = make_param_table(tiny_shape());
 };
 
 TEST_F(SaverTest, OneRank) { save_in_the_background(1); }
 TEST_F(SaverTest, ThreeRanks) { save_in_the_background(3); }
 
 TEST_F(SaverTest, AFailureLeavesWhatWasThereAndTrainingGoesOn) {
-  const ParamTable table = make_param_table(tiny_shape());
   const CheckpointStore store(directory_.at("c"));
-  ThreadWorld world(2);
-  world.run([&](Comm& comm) {
-    ThreadPool pool(1);
-    const Stream stream(pool, Isa::portable);
-    TrainingNumbers live(table, 1);
-    const std::vector<BoxData> boxes = training_boxes(table, live.arrays(), comm.rank(), 2);
-    CheckpointSaver saver(store, comm, stream, {.boxes = boxes, .snapshot = {}});
+  on_ranks(2, 1, [&](const Rank& r) {
+    CheckpointSaver saver(store, r.comm, r.stream, {.boxes = r.boxes, .snapshot = {}});
     EXPECT_FALSE(saver.save_now(state_at(1), {}).error);
     // Another program's file lies where rank 1 wants to write: begin empties the directory, so it comes right after.
-    comm.barrier();
-    if (comm.rank() == 0) {
+    r.comm.barrier();
+    if (r.comm.rank() == 0) {
       std::filesystem::create_directory(directory_.at("elsewhere"));
       std::filesystem::rename(store.directory(), directory_.at("kept"));
       directory_.write("c", "not a directory");
     }
-    comm.barrier();
+    r.comm.barrier();
     const SaveResult failed = saver.save_now(state_at(2), {});
     ASSERT_TRUE(failed.error);
     EXPECT_EQ(failed.error->code(), Exit::io);
     EXPECT_FALSE(saver.busy());
-    comm.barrier();
-    if (comm.rank() == 0) {
+    r.comm.barrier();
+    if (r.comm.rank() == 0) {
       std::filesystem::remove(store.directory());
       std::filesystem::rename(directory_.at("kept"), store.directory());
     }
-    comm.barrier();
+    r.comm.barrier();
     EXPECT_FALSE(saver.save_now(state_at(3), {}).error);
   });
   EXPECT_EQ(store.steps(), (std::vector<int64_t>{1, 3}));
@@ -125,20 +133,10 @@ TEST_F(SaverTest, AFailureLeavesWhatWasThereAndTrainingGoesOn) {
 
 // A rank other than 0 is slow, and then cannot write: what that took is known on rank 0, while it goes on and after it.
 TEST_F(SaverTest, WhatAFailedOneTookIsThatOfTheSlowestRank) {
-  const ParamTable table = make_param_table(tiny_shape());
   const CheckpointStore store(directory_.at("c"));
-  ThreadWorld world(2);
-  world.run([&](Comm& comm) {
-    ThreadPool pool(1);
-    const Stream stream(pool, Isa::portable);
-    TrainingNumbers live(table, 1);
-    const std::vector<BoxData> boxes = training_boxes(table, live.arrays(), comm.rank(), 2);
-    Arena measuring = Arena::measuring();
-    plan_snapshot(measuring, boxes);
-    Arena arena("snapshot", measuring.used());
-    const std::vector<std::byte*> copies = plan_snapshot(arena, boxes);
+  on_ranks(2, 1, [&](const Rank& r) {
     std::atomic<double> seconds = 100;
-    const auto now = [&, rank = comm.rank(), main = std::this_thread::get_id()] {
+    const auto now = [&, rank = r.comm.rank(), main = std::this_thread::get_id()] {
       if (rank == 1 && std::this_thread::get_id() != main) {
         // When its thread begins, and when that has found a directory where its file should be.
         std::filesystem::create_directory(store.prepared_path(2, 1) + "/" + shard_name(1));
@@ -146,7 +144,7 @@ TEST_F(SaverTest, WhatAFailedOneTookIsThatOfTheSlowestRank) {
       }
       return seconds.load();
     };
-    CheckpointSaver saver(store, comm, stream, {.boxes = boxes, .snapshot = copies, .now = now});
+    CheckpointSaver saver(store, r.comm, r.stream, {.boxes = r.boxes, .snapshot = r.copies, .now = now});
     EXPECT_EQ(saver.busy_so_far(), 0);
     EXPECT_FALSE(saver.start(state_at(2), {}));
     EXPECT_LE(saver.busy_so_far(), 10);
@@ -154,16 +152,16 @@ TEST_F(SaverTest, WhatAFailedOneTookIsThatOfTheSlowestRank) {
     ASSERT_TRUE(failed && failed->error);
     EXPECT_EQ(failed->error->code(), Exit::io);
     EXPECT_EQ(failed->busy_seconds, 5);
-    comm.barrier();
+    r.comm.barrier();
     // One that cannot begin.
-    if (comm.rank() == 0) {
+    if (r.comm.rank() == 0) {
       std::filesystem::remove_all(store.directory());
       directory_.write("c", "not a directory");
     }
-    comm.barrier();
+    r.comm.barrier();
     std::atomic<int> asked = 0;
-    CheckpointSaver other(store, comm, stream,
-                          {.boxes = boxes, .snapshot = copies, .now = [&] { return 7.0 * asked++; }});
+    CheckpointSaver other(store, r.comm, r.stream,
+                          {.boxes = r.boxes, .snapshot = r.copies, .now = [&] { return 7.0 * asked++; }});
     failed = other.start(state_at(3), {});
     ASSERT_TRUE(failed && failed->error);
     EXPECT_EQ(failed->busy_seconds, 7);
@@ -173,25 +171,15 @@ TEST_F(SaverTest, WhatAFailedOneTookIsThatOfTheSlowestRank) {
 // Who was frozen while another job took the run over finds out right before the rename: nothing is published, and what
 // was prepared is gone.
 TEST_F(SaverTest, WhoMayNotPublishLeavesEverythingAsItWas) {
-  const ParamTable table = make_param_table(tiny_shape());
   const CheckpointStore store(directory_.at("c"));
   for (const bool beside : {false, true}) {
-    ThreadWorld world(2);
-    world.run([&](Comm& comm) {
-      ThreadPool pool(1);
-      const Stream stream(pool, Isa::portable);
-      TrainingNumbers live(table, 1);
-      const std::vector<BoxData> boxes = training_boxes(table, live.arrays(), comm.rank(), 2);
-      Arena measuring = Arena::measuring();
-      plan_snapshot(measuring, boxes);
-      Arena arena("snapshot", measuring.used());
+    on_ranks(2, 1, [&](const Rank& r) {
       bool owned = true;
-      CheckpointSaver saver(store, comm, stream,
-                            {.boxes = boxes, .snapshot = plan_snapshot(arena, boxes), .may_publish = [&] {
-                               if (!owned) fail(Exit::locked, "another's by now");
-                             }});
+      CheckpointSaver saver(store, r.comm, r.stream, {.boxes = r.boxes, .snapshot = r.copies, .may_publish = [&] {
+                                                        if (!owned) fail(Exit::locked, "another's by now");
+                                                      }});
       EXPECT_FALSE(saver.save_now(state_at(1), {}).error);
-      comm.barrier();
+      r.comm.barrier();
       owned = false;
       if (beside) {
         EXPECT_FALSE(saver.start(state_at(2), {}));
