@@ -43,12 +43,6 @@ void copy(const Stream& stream, const std::vector<BoxData>& boxes, const std::ve
   });
 }
 
-double slowest(Comm& comm, double seconds) {
-  int64_t nanoseconds = static_cast<int64_t>(seconds * 1e9);
-  comm.all_reduce({&nanoseconds, 1}, ReduceOp::max);
-  return static_cast<double>(nanoseconds) * 1e-9;
-}
-
 }  // namespace
 
 std::vector<std::byte*> plan_snapshot(Arena& arena, const std::vector<BoxData>& boxes) {
@@ -128,7 +122,7 @@ bool CheckpointSaver::busy() const { return job_ != nullptr; }
 double CheckpointSaver::busy_so_far() const {
   if (!job_) return 0;
   const double mine = job_->stall + (job_->done ? job_->busy : job_->busy_before + now_() - job_->since);
-  return slowest(comm_, mine);
+  return longest_of(comm_, mine);
 }
 
 std::optional<SaveResult> CheckpointSaver::begin(const RunState& state,
@@ -194,7 +188,7 @@ std::optional<SaveResult> CheckpointSaver::move_on(bool wait) {
     job.join();
   }
   // What a failed one took says what a whole one may take.
-  if (!job.publishing) job.busy = slowest(comm_, job.busy);
+  if (!job.publishing) job.busy = longest_of(comm_, job.busy);
   try {
     agree_ok(comm_, job.error, job.publishing ? comm_.rank() == 0 : true);
   } catch (const AgreedError& error) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 
 namespace tael {
 
@@ -63,7 +62,7 @@ CostRange Budget::Costs::range(double estimate, double size) const {
   const std::vector<double> costs = known(size);
   const auto [least, most] = std::ranges::minmax(costs);
   const double doubt = kDoubt / static_cast<double>(costs.size());
-  const CostRange measured{expected(estimate, size) * (1 + doubt),
+  const CostRange measured{std::max(median(costs), costs.back()) * (1 + doubt),
                            most + std::clamp(most - least, most * doubt, most * kDoubt)};
   return measured_ ? measured : CostRange{std::max(measured.usual, guess), std::max(measured.most, guess)};
 }
@@ -84,9 +83,7 @@ void Budget::set_left(double spent, double left, double whole) {
 }
 
 void Budget::learn(const std::vector<LedgerLine>& lines, int64_t ranks, const AttemptConditions& now) {
-  std::map<int64_t, AttemptConditions> then;  // of attempts that said them
-  for (const LedgerLine& line : lines)
-    if (line.conditions) then.insert_or_assign(line.attempt, *line.conditions);
+  const std::map<int64_t, AttemptConditions> then = conditions_of_attempts(lines);
   int64_t attempt = 0, step = 0, tokens = 0;  // of the line before
   bool begun = false;                         // that attempt
   for (const LedgerLine& line : lines) {
@@ -146,9 +143,7 @@ CostRange Budget::weights(double ranks) const {
   return dearer(save() * std::max(1.0, ranks / 3), weights_.range(0, 1));
 }
 
-bool Budget::fits(double spent, const CostRange& work) const {
-  return !limit_ || spent + (work + save()).most <= *limit_;
-}
+bool Budget::fits(double spent, const CostRange& work) const { return pays(spent, work + save()); }
 
 std::optional<double> Budget::left_fraction(double spent) const {
   if (!limit_) return std::nullopt;

@@ -79,7 +79,8 @@ class Budget {
 
   // Device-seconds that all attempts together may take.
   std::optional<double> limit() const { return limit_; }
-  // Whether work and a save fit into what is left after `spent`.
+  // Whether work fits into what is left after `spent`; and with a save behind it.
+  bool pays(double spent, const CostRange& work) const { return !limit_ || spent + work.most <= *limit_; }
   bool fits(double spent, const CostRange& work) const;
   std::optional<double> left_fraction(double spent) const;  // 0 to 1
   // 80 or 95 when `spent` has passed that part of the budget, each once; 0 otherwise.

@@ -105,16 +105,20 @@ LedgerTotals totals_of(const std::vector<LedgerLine>& lines) {
   return totals;
 }
 
+std::map<int64_t, AttemptConditions> conditions_of_attempts(const std::vector<LedgerLine>& lines) {
+  std::map<int64_t, AttemptConditions> conditions;
+  for (const LedgerLine& line : lines)
+    if (line.conditions) conditions.insert_or_assign(line.attempt, *line.conditions);
+  return conditions;
+}
+
 double paid(const std::vector<LedgerLine>& lines, const Money& now) {
-  std::map<int64_t, double> prices;  // of attempts
-  for (const LedgerLine& line : lines) {
-    if (!line.conditions) continue;
-    if (const auto price = line.conditions->price_in(now.currency)) prices[line.attempt] = *price;
-  }
+  const std::map<int64_t, AttemptConditions> conditions = conditions_of_attempts(lines);
   double amount = 0;
   for (const LedgerLine& line : lines) {
-    const auto found = prices.find(line.attempt);
-    amount += line.sum() / 3600 * (found == prices.end() ? now.amount : found->second);
+    const auto found = conditions.find(line.attempt);
+    const auto price = found == conditions.end() ? std::nullopt : found->second.price_in(now.currency);
+    amount += line.sum() / 3600 * price.value_or(now.amount);
   }
   return amount;
 }

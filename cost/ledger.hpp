@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -65,6 +66,8 @@ struct LedgerTotals {
   double sum() const { return device_seconds.sum() + unaccounted_seconds; }
 };
 LedgerTotals totals_of(const std::vector<LedgerLine>& lines);
+// Under which each attempt ran that said so.
+std::map<int64_t, AttemptConditions> conditions_of_attempts(const std::vector<LedgerLine>& lines);
 // What was paid, in the currency of `now`: each attempt at the price that it had, and where it had none, or one in
 // another currency, at this one.
 double paid(const std::vector<LedgerLine>& lines, const Money& now);

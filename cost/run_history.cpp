@@ -233,8 +233,7 @@ RunHistory read_run_history(const std::string& run_directory) {
     if (stands(history.steps, load.step, load.attempt)) history.expert_loads.push_back(std::move(load));
   });
   std::vector<LedgerLine> lines = read_ledger(file("ledger.jsonl"));
-  for (const LedgerLine& line : lines)
-    if (line.conditions) history.conditions.insert_or_assign(line.attempt, *line.conditions);
+  history.conditions = conditions_of_attempts(lines);
   history.ledger = mark_lost(std::move(lines));
   for (const BookedLine& booked : history.ledger) {
     if (booked.line.kind != "start") continue;

@@ -30,6 +30,12 @@ void agree_ok(Comm& comm, const std::optional<Error>& mine, bool took_part) {
   throw AgreedError(static_cast<Exit>(code), message);
 }
 
+double longest_of(Comm& comm, double seconds) {
+  int64_t nanoseconds = static_cast<int64_t>(seconds * 1e9);
+  comm.all_reduce({&nanoseconds, 1}, ReduceOp::max);
+  return static_cast<double>(nanoseconds) * 1e-9;
+}
+
 Error current_error() {
   try {
     throw;

@@ -30,6 +30,9 @@ class AgreedError : public Error {
 // when they all read the same bad file. One small all-reduce when all is well; nothing is allocated then.
 void agree_ok(Comm& comm, const std::optional<Error>& mine, bool took_part = true);
 
+// Collective. The largest of all ranks' seconds, the same on all of them.
+double longest_of(Comm& comm, double seconds);
+
 // The current exception as an Error: an Error as it is, anything else as an internal one. Inside a catch block only.
 Error current_error();
 

@@ -193,13 +193,9 @@ double trial_step(Run& run, int64_t sequences) {
     global_norm(run.stream, run.spans, grads, run.norm_rows);
     const double norm = run.clock.now() - reduced, rest = summed - begin - computed + 9 * norm;
     seconds = std::min(seconds, rest + computed / static_cast<double>(runs) * static_cast<double>(micro_batches));
-    int64_t longest = static_cast<int64_t>((reduced - begin) * 1e9);
-    run.comm.all_reduce({&longest, 1}, ReduceOp::max);
-    if (static_cast<double>(longest) * 1e-9 > kLong) break;
+    if (longest_of(run.comm, reduced - begin) > kLong) break;
   }
-  int64_t slowest = static_cast<int64_t>(seconds * 1e9);
-  run.comm.all_reduce({&slowest, 1}, ReduceOp::max);
-  return static_cast<double>(slowest) * 1e-9;
+  return longest_of(run.comm, seconds);
 }
 
 }  // namespace tael

@@ -37,9 +37,7 @@ CostRange Training::cost_of_the_end(bool evaluated) const {
   return evaluated || run_.valid_shards.empty() ? weights : weights + budget_.evaluation();
 }
 
-bool Training::ending_fits(bool evaluated) const {
-  return !budget_.limit() || spent_now() + cost_of_the_end(evaluated).most <= *budget_.limit();
-}
+bool Training::ending_fits(bool evaluated) const { return budget_.pays(spent_now(), cost_of_the_end(evaluated)); }
 
 // Of `spent` device-seconds, in the budget's own unit.
 std::string Training::used_of_budget(double spent) const {

@@ -63,9 +63,8 @@ Training::Training(Run& run, const TrainingSetup& setup, Console* console)
 Exit Training::operator()() {
   run_.allocate();
   // Of the earliest rank, as its age: clocks of different hosts have nothing in common.
-  int64_t age = static_cast<int64_t>((run_.clock.now() - run_.clock.began()) * 1e9);
-  run_.comm.all_reduce({&age, 1}, ReduceOp::max);
-  began_ = run_.clock.now() - static_cast<double>(age) * 1e-9;
+  const double age = longest_of(run_.comm, run_.clock.now() - run_.clock.began());
+  began_ = run_.clock.now() - age;
   run_.clock.begin_earlier(began_);
   peak_ = setup_.peak ? *setup_.peak : measured_peak(run_);
   std::vector<FieldDifference> changes;
@@ -258,7 +257,7 @@ bool Training::resume_from_newest() {
       if (damaged.empty() || before < 0) return;
       const CostRange next =
           cost_of_going_on(run_.from) + CostRange::exactly(std::max(took * run_.comm.size(), budget_.save().usual));
-      if (!budget_.limit() || spent_now() + next.most <= *budget_.limit()) return;
+      if (budget_.pays(spent_now(), next)) return;
       fail(Exit::budget, "{}; to read the one before it does not fit into what is left of the budget",
            damaged.back().second);
     });
