@@ -23,7 +23,7 @@ enum class CostKind : uint8_t {
   evaluation,
   startup,  // from the start of the job to the first step, and the end after the last
   lost,     // work thrown away by a restart
-  idle,
+  idle,     // between steps: their lines in the run's files, and what the ranks agree on
 };
 inline constexpr size_t kCostKinds = 11;
 std::string_view name_of(CostKind kind);

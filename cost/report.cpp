@@ -28,7 +28,7 @@ constexpr Definition kDefinitions[] = {
     {"start-up", "From the start of the job to the first step, and from the last step to the end."},
     {"lost",
      "Steps that a restart did again, with all that belonged to them; the start-up of an attempt stays start-up."},
-    {"idle", "Allocated and not used."},
+    {"idle", "Between two steps, while what is known of the one before is written down and the ranks agree to go on."},
     {"goodput",
      "The part of all device-hours in steps that stand: compute, exposed communication, pipeline bubble, imbalance, "
      "data wait and optimizer, without what was lost."},

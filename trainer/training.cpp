@@ -61,9 +61,11 @@ Training::Ending Training::loop() {
   Border now = border(progress_.step >= run_.steps);
   book("start", now, {.beginning = (now.at - looked_at_) * run_.comm.size()});
   if (evaluation_owed_ && progress_.step < run_.steps) evaluate_between_steps(now);
+  const Charged between_steps(run_.clock, CostKind::idle);
   while (progress_.step < run_.steps) {
     if (now.stop) return Ending::stop_asked;
     if (now.over_budget) return Ending::budget_used;
+    run_.comm.barrier();  // as below, for those of a start, a save or an evaluation
     const double size = step_tokens(tokens()), begin = run_.clock.now(), predicted = budget_.expected_step(size);
     StepReport report;
     {
@@ -86,6 +88,7 @@ Training::Ending Training::loop() {
       warn_of_the_budget();
       budget_.lines_took((run_.clock.now() - now.at) * run_.comm.size());
     }
+    run_.comm.barrier();  // who has no lines to write waits for rank 0 here, and not for what comes next
     if (save_if_due()) now = booked_border("checkpoint");
     wait_for_room(now);
     if (!evaluation_due(report.step) || report.step >= run_.steps) continue;
@@ -101,7 +104,6 @@ void Training::report_status_now_and_then() {
   if (!record_ || run_.clock.now() - status_at_ < kStatusSeconds) return;
   // The step has that of the end in it.
   if (!budget_.fits(spent_now(), cost_of_next_step(progress_.step, tokens()) + budget_.status())) return;
-  const Charged charged(run_.clock, CostKind::idle);
   report_status("running", spent_now());
 }
 

@@ -1,6 +1,7 @@
 // Budgets around the cost of a step, through the real trainer on two ranks, with a clock that the test moves: never
 // overdrawn, always with a complete checkpoint or refused before anything is there, and in the end the same bits.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <mutex>
@@ -32,20 +33,26 @@ metrics: {tensorboard: false}
 )";
 
 // One clock for all ranks, which rank 0 moves: when it leaves an update (a step is over) or an evaluation, when it has
-// replaced status.json, when it begins to read a checkpoint, and when one of its writing threads ends. All else takes
-// no time.
+// written the lines of a step or replaced status.json between steps, when it begins to read a checkpoint, and when one
+// of its writing threads ends. All else takes no time.
 class MovedClock {
  public:
   struct Takes {
     double step = kStep;
     double stall = 0;   // the twentieth step, more than that
+    double lines = 0;   // to write those of a step
     double status = 0;  // to replace status.json
     double evaluation = kEvaluation;
     double load = 0;     // to read a checkpoint
     double weights = 0;  // to write the final ones, where there are none yet
   };
   MovedClock(uint64_t seed, const Takes& takes, const std::string& directory)
-      : takes_(takes), model_(directory + "/model"), has_model_(std::filesystem::exists(model_)), random_(seed) {}
+      : takes_(takes),
+        model_(directory + "/model"),
+        has_model_(std::filesystem::exists(model_)),
+        status_(directory + "/status.json"),
+        metrics_(directory + "/metrics.jsonl"),
+        random_(seed) {}
 
   double now() {
     const std::lock_guard lock(mutex_);
@@ -67,8 +74,12 @@ class MovedClock {
           has_model_ = true;
           if (takes_.weights > 0) move(takes_.weights);
         }
-        asked_idle_ = kind == CostKind::idle ? asked_idle_ + 1 : 0;
-        if (asked_idle_ == 3) move(takes_.status);  // what is spent, when it begins and when it ends
+        const bool idle = kind == CostKind::idle;
+        struct stat file {};
+        const ino_t status = stat(status_.c_str(), &file) == 0 ? file.st_ino : 0;
+        if (status != std::exchange(status_inode_, status) && idle) move(takes_.status);
+        const off_t lines = stat(metrics_.c_str(), &file) == 0 ? file.st_size : 0;
+        if (lines != std::exchange(metrics_bytes_, lines) && idle) move(takes_.lines);
         before = kind;
       } else {
         // A writing thread asks when it begins and when it ends. First it writes the shard, then another publishes.
@@ -88,11 +99,14 @@ class MovedClock {
   const Takes takes_;
   const std::string model_;
   bool has_model_;
+  const std::string status_, metrics_;
   std::mutex mutex_;
   Random random_;
   double now_ = kStart;
   bool publishes_ = false;
-  int steps_ = 0, asked_idle_ = 0;
+  ino_t status_inode_ = 0;
+  off_t metrics_bytes_ = 0;
+  int steps_ = 0;
 };
 
 struct Variant {
@@ -305,6 +319,33 @@ TEST_F(BudgetSweep, ASlowDiskDoesNotOverdrawForStatus) {
     EXPECT_GT(spent, budget - 12) << "what is left does not even pay for a step, status.json and a save";
     EXPECT_EQ(saved_step(run), metrics(run, 1).last_step);
   }
+}
+
+// Who waits for the lines of a step waits neither for a start nor for data, and they are lost with it.
+TEST_F(BudgetSweep, WhatLiesBetweenStepsBelongsToThem) {
+  const std::string run = directory_.at("run");
+  const Variant variant{.evaluates = false, .interval = 2, .steps = 5, .takes = {.step = 1, .lines = 30}};
+  ASSERT_EQ(start(run, variant, 0).code, 0);
+  const CheckpointStore store(run + "/checkpoints");
+  for (const int64_t step : {4, 5}) std::filesystem::remove_all(store.path(step));
+  ASSERT_EQ(start(run, variant, 0).code, 0);
+  double idle = 0, later = 0;
+  int restarts = 0;
+  for (const LedgerLine& line : read_ledger(run + "/ledger.jsonl")) {
+    SCOPED_TRACE(fmt::format("attempt {}, {} of step {}", line.attempt, line.kind, line.step));
+    if (line.kind == "restart") {
+      ++restarts;
+      EXPECT_NEAR(line.device_seconds[CostKind::lost], later, 1e-6);
+    } else if (line.attempt == 1 && line.kind != "start") {
+      EXPECT_EQ(line.device_seconds[CostKind::startup], 0);
+      EXPECT_EQ(line.device_seconds[CostKind::data_wait], 0);
+      idle += line.device_seconds[CostKind::idle];
+      if (line.step > 2) later += line.sum();
+    }
+  }
+  EXPECT_EQ(restarts, 1);
+  EXPECT_NEAR(idle, kRanks * 5 * 30, kRanks * 5 * 30 * kJitter);
+  EXPECT_GT(later, kRanks * 2 * 30);
 }
 
 // A branch that was killed before its first checkpoint reads its parent's again, and then its own: who has no time for
