@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Runs that go on: after a request, after a kill, with other ranks, with more steps, from a damaged checkpoint, beside
-another job. The measure is always the undisturbed run: the same bits in every weight, the same digits in every metric.
+"""Runs that go on: after a request, with other ranks, with more steps, as a branch, within a budget, beside another job.
+The measure is always the undisturbed run: the same bits in every weight, the same digits in every metric.
 
     tests/run/resume_test.py build/tael
 """
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -14,60 +13,11 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from program import ProgramTest, Run, main  # noqa: E402
-
-# Longer than CONFIG's four steps, so that there is something between checkpoints.
-STEPS = ["training.train_steps=24", "training.eval_interval=8", "checkpoint.interval=4", "checkpoint.keep=9"]
+from program import Run, main  # noqa: E402
+from whole_run import STEPS, WholeRunTest, ledger, saved_steps  # noqa: E402
 
 
-def saved_steps(path):
-    """Steps of the complete checkpoints. On a busy machine some are passed over: the one before was still being written."""
-    return sorted(int(p.parent.name[5:]) for p in path.glob("checkpoints/step-*/manifest.json") if p.parent.suffix == "")
-
-
-def numbers(run):
-    """The last line of each step, as readers take them."""
-    last = {}
-    for line in run.numbers():
-        if line["kind"] in ("step", "eval"):
-            last[line["kind"], line["step"]] = line
-    return last
-
-
-def ledger(path):
-    lines = [json.loads(line) for line in (path / "ledger.jsonl").read_text().splitlines() if line.endswith("}")]
-    kinds = {}
-    for line in lines:
-        for kind, seconds in line["device_s"].items():
-            kinds[kind] = kinds.get(kind, 0) + seconds
-    return lines, kinds
-
-
-class Resume(ProgramTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        directory, words = cls.train_words(STEPS)
-        done = cls.command(*words)
-        assert done.code == 0, str(done)
-        cls.whole = Run(directory, done)
-
-    def check_equal(self, path):
-        run = Run(path, None)
-        self.assertEqual(run.weights(), self.whole.weights())
-        self.assertEqual(numbers(run), numbers(self.whole))
-        self.assertEqual(run.status()["state"], "done")
-
-    def check_ledger(self, path):
-        lines, kinds = ledger(path)
-        for attempt in {line["attempt"] for line in lines}:
-            mine = [line for line in lines if line["attempt"] == attempt]
-            booked = sum(sum(line["device_s"].values()) for line in mine)
-            wall = mine[-1]["ranks"] * mine[-1]["wall_s"]
-            self.assertAlmostEqual(booked / wall, 1, delta=0.005)
-        self.assertLess(abs(sum(line["unaccounted_s"] for line in lines)), 0.01 * sum(kinds.values()) + 0.01)
-        return kinds
-
+class Resume(WholeRunTest):
     def test_a_run_that_died_before_its_model_was_written_writes_it(self):
         # Twelve steps to their end, then twelve more; what a kill behind the last checkpoint leaves is the model of
         # twelve, and a status that says "running".
@@ -279,118 +229,6 @@ class Resume(ProgramTest):
                     self.assertIn(text, done.messages()[0])
                     self.assertIn("a run cannot go on with another", done.messages()[0])
 
-    def copy_of_whole(self):
-        """The undisturbed run as if it had been killed right after its last checkpoint, and the words that go on."""
-        directory = self.fresh()
-        shutil.copytree(self.whole.path, directory)
-        shutil.rmtree(directory / "model")
-        return directory, self.train_words(STEPS, directory=directory)[1]
-
-    def test_every_kind_of_damage_falls_back_to_the_checkpoint_before(self):
-        def flip(file, place):
-            content = bytearray(file.read_bytes())
-            content[place(content)] ^= 16
-            file.write_bytes(content)
-
-        def shorten(file):
-            file.write_bytes(file.read_bytes()[:-1000])
-
-        def lengthen(file):
-            file.write_bytes(file.read_bytes() + b"\0")
-        shard, manifest = "shard-00000.h5", "manifest.json"
-        kinds = [  # the file, what is done to it, what is said after its name
-            (shard, lambda f: flip(f, lambda c: len(c) // 2), r"(\w+ of )?tensor \"\S+\" is damaged between bytes"),
-            (shard, lambda f: flip(f, lambda c: 20), "its HDF5 structure is damaged between bytes"),
-            (shard, lambda f: flip(f, lambda c: c.find(b"train_steps")), "file \"config.yaml\" is damaged between bytes"),
-            (shard, shorten, r"is cut in (.* of )?(tensor|file) \"\S+\": it has \d+ bytes, \d+ were written"),
-            (shard, lengthen, r"has \d+ bytes, \d+ were written: somebody added some behind "),
-            (shard, os.remove, r"no such file; with it tensor \"\S+\" and \d+ more are gone"),
-            (manifest, lambda f: f.write_text("{}"), "is no manifest of a checkpoint"),
-            (manifest, lambda f: flip(f, lambda c: len(c) // 2), "is damaged: it does not agree with its own digest"),
-            (manifest, os.remove, "no such file"),
-        ]
-        before = saved_steps(self.whole.path)[-2]
-        for number, (name, damage, words_said) in enumerate(kinds):
-            with self.subTest(words_said):
-                directory, words = self.copy_of_whole()
-                damage(directory / "checkpoints/step-00000024" / name)
-                done = self.command("checkpoint", "verify", directory)
-                self.assertEqual(done.code, 65, str(done))
-                self.assertRegex(done.messages()[0], rf"step-00000024/{name}: {words_said}")
-                done = self.command(*words, ranks=2 if number % 4 == 1 else None)
-                self.assertEqual(done.code, 0, str(done))
-                said = rf"\S+step-00000024/{name}: {words_said}.*; it is put aside as \S+/step-00000024\.damaged"
-                self.assertRegex(done.err, rf"(?m)^! {said}$")
-                self.assertRegex(done.err, rf"(?m)^resumed +\S+step-{before:08} ")
-                self.assertTrue(any(re.fullmatch(said, line["message"])
-                                    for line in Run(directory, done).metrics("event")), str(done))
-                self.check_equal(directory)
-                self.assertTrue((directory / "checkpoints/step-00000024.damaged").is_dir())
-                self.assertEqual((directory / "checkpoints/latest").read_text(), "step-00000024\n")
-                self.assertGreater(self.check_ledger(directory)["lost"], 0)
-
-    def test_damage_of_the_two_newest_falls_back_further(self):
-        directory, words = self.copy_of_whole()
-        second, third = saved_steps(directory)[-2], (saved_steps(directory)[:-2] or [0])[-1]
-        for step in (24, second):
-            (directory / f"checkpoints/step-{step:08}/manifest.json").write_text("{}")
-        done = self.command(*words)
-        self.assertEqual(done.code, 0 if third else 65, str(done))
-        self.assertEqual(len(re.findall(r"(?m)^! \S+/manifest\.json: is no manifest", done.err)), 2)
-        if third:
-            self.assertRegex(done.err, rf"(?m)^resumed +\S+step-{third:08} ")
-            self.check_equal(directory)
-
-    def test_when_no_checkpoint_is_whole_nothing_is_lost_and_nothing_begins(self):
-        directory, words = self.copy_of_whole()
-        checkpoints = directory / "checkpoints"
-        steps = saved_steps(directory)
-        saved = self.fresh()
-        shutil.copytree(checkpoints, saved)
-        for number, step in enumerate(steps):
-            file = checkpoints / f"step-{step:08}" / ("manifest.json" if number % 2 else "shard-00000.h5")
-            file.write_bytes(file.read_bytes()[:-200])
-
-        def content():
-            return {p.relative_to(checkpoints): p.read_bytes() for p in checkpoints.rglob("*") if p.is_file()}
-        before, metrics = content(), (directory / "metrics.jsonl").read_bytes()
-        for ranks in (None, 2):
-            done = self.command(*words, ranks=ranks)
-            self.assertEqual(done.code, 65, str(done))
-            self.assertEqual(len(done.messages()), 1, str(done))
-            self.assertRegex(done.messages()[0], rf"checkpoints: no whole checkpoint is left of {len(steps)}; none was "
-                             "touched: bring a whole one back, or move this directory away")
-            for step in steps:
-                self.assertRegex(done.err, rf"(?m)^! \S+step-{step:08}/")
-            self.assertEqual(content(), before)
-            self.assertEqual((directory / "metrics.jsonl").read_bytes(), metrics)
-        # One is brought back: it goes on from there.
-        shutil.rmtree(checkpoints / f"step-{steps[0]:08}")
-        shutil.copytree(saved / f"step-{steps[0]:08}", checkpoints / f"step-{steps[0]:08}")
-        done = self.command(*words)
-        self.assertEqual(done.code, 0, str(done))
-        self.assertRegex(done.err, rf"(?m)^resumed +\S+step-{steps[0]:08} ")
-        self.check_equal(directory)
-        # Or the directory is moved away: from step 1, and it says so.
-        shutil.rmtree(directory / "model")
-        shutil.move(checkpoints, self.fresh())
-        done = self.command(*words)
-        self.assertEqual(done.code, 0, str(done))
-        self.assertRegex(done.err, "no complete checkpoint is there; from step 1 again")
-        self.check_equal(directory)
-
-    def test_a_damaged_checkpoint_begins_no_branch(self):
-        for change, text in ((lambda c: c[:-1], "is cut in"), (lambda c: c[:30_000] + b"?" + c[30_001:], "is damaged between")):
-            checkpoint = self.fresh()
-            shutil.copytree(self.whole.path / "checkpoints/step-00000024", checkpoint)
-            shard = checkpoint / "shard-00000.h5"
-            shard.write_bytes(change(shard.read_bytes()))
-            directory, words = self.train_words(STEPS)
-            done = self.command(*words, "--resume", checkpoint)
-            self.assertEqual(done.code, 65, str(done))
-            self.assertRegex(done.messages()[0], f"shard-00000.h5: .*{text}")
-            self.assertFalse(directory.exists())
-
     def test_a_directory_belongs_to_one_job(self):
         directory, words = self.train_words(["training.train_steps=1000000", "data.valid=[]", "training.eval_interval=0"])
         child = self.start(*words)
@@ -466,65 +304,6 @@ class Resume(ProgramTest):
             done = self.command(*words, ranks=ranks)
             self.assertEqual(done.code, 0, str(done))
             self.check_equal(directory)
-
-
-class Kills(ProgramTest):
-    """kill -9 from outside, at seeded instants; half of them while a checkpoint is being written."""
-    TRIALS, MEANT_FOR_SAVES = 50, 32
-
-    def setUp(self):
-        self.random = random.Random(20260908)
-        # Wide enough that a save takes a while; a save after every second step.
-        self.changes = ["training.train_steps=24", "training.eval_interval=0", "data.valid=[]", "checkpoint.interval=2",
-                        "model.moe_intermediate_size=256", "metrics.tensorboard=false"]
-
-    def kill_once(self, words, directory, during_save):
-        """Starts, kills, and says whether a checkpoint was being written."""
-        child = self.start(*words)
-        checkpoints = directory / "checkpoints"
-
-        def saving():
-            try:
-                return any(name.startswith("tmp-") for name in os.listdir(checkpoints))
-            except OSError:
-                return False
-        if during_save:
-            skip = self.random.randrange(0, 4)  # not always the first
-            while child.poll() is None:
-                if saving():
-                    if skip == 0:
-                        break
-                    skip -= 1
-                    while saving() and child.poll() is None:
-                        pass
-            time.sleep(self.random.uniform(0, 0.004))
-        else:
-            time.sleep(self.random.uniform(0.02, 1.2))
-        if child.poll() is None:
-            child.kill()
-        self.finish(child)
-        return saving()
-
-    def test_every_restart_ends_in_the_same_bits(self):
-        whole = self.train(changes=self.changes)
-        in_saves = restarts = 0
-        for trial in range(self.TRIALS // 5):
-            directory, words = self.train_words(self.changes)
-            for kill in range(5):
-                in_saves += self.kill_once(words, directory, (trial * 5 + kill) % 3 != 0)
-                restarts += 1
-                if not (directory / "status.json").exists() or Run(directory, None).status()["state"] != "done":
-                    continue
-                # It got to its end before it was killed: another one takes the next kill.
-                self.assertEqual(Run(directory, None).weights(), whole.weights())
-                directory, words = self.train_words(self.changes)
-            done = self.command(*words, ranks=2 if trial % 2 else None)
-            self.assertEqual(done.code, 0, str(done))
-            self.assertEqual(Run(directory, done).weights(), whole.weights())
-            self.assertEqual([p.name for p in (directory / "checkpoints").glob("tmp-*")], [])
-        print(f"{restarts} kills, {in_saves} while a checkpoint was being written")
-        self.assertGreaterEqual(restarts, 50)
-        self.assertGreaterEqual(in_saves, 25)
 
 
 if __name__ == "__main__":
