@@ -51,10 +51,11 @@ File File::open(const std::string& path, Exit missing) {
   return file;
 }
 
-File File::create(const std::string& path) {
+File File::create(const std::string& path, const std::string& named) {
   const int descriptor = retry([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
-  if (descriptor < 0) fail_errno(path, "create", errno);
-  return File(descriptor, path);
+  const std::string& name = named.empty() ? path : named;
+  if (descriptor < 0) fail_errno(name, "create", errno);
+  return File(descriptor, name);
 }
 
 File File::update(const std::string& path) {
@@ -187,7 +188,7 @@ void replace_file(const std::string& path, std::string_view content) {
 
 void replace_file(const std::string& path, std::string_view content, const std::string& prepared) {
   try {
-    File file = File::create(prepared);
+    File file = File::create(prepared, path);
     file.write_at(0, content.data(), content.size());
     file.sync();
     file.close();

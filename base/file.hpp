@@ -19,8 +19,8 @@ class File {
   File() = default;
   // For reading. A path that does not exist, or is no regular file, is Error(missing).
   static File open(const std::string& path, Exit missing = Exit::io);
-  // For reading and writing; the file must not exist yet.
-  static File create(const std::string& path);
+  // For reading and writing; the file must not exist yet. Errors speak of `named`, where it is not empty.
+  static File create(const std::string& path, const std::string& named = {});
   // For reading and writing what is there.
   static File update(const std::string& path);
   ~File();

@@ -27,7 +27,7 @@ constexpr Definition kDefinitions[] = {
     {"evaluation", "Held-out loss."},
     {"start-up", "From the start of the job to the first step, and from the last step to the end."},
     {"lost",
-     "Steps that a restart did again, with all that belonged to them; the start-up of an attempt stays start-up."},
+     "Steps that a restart threw away, with all that belonged to them; the start-up of an attempt stays start-up."},
     {"idle", "Between two steps, while what is known of the one before is written down and the ranks agree to go on."},
     {"goodput",
      "The part of all device-hours in steps that stand: compute, exposed communication, pipeline bubble, imbalance, "
@@ -186,7 +186,8 @@ void add_speed(Report& r) {
 }
 
 // What is left at the pace of the last half of the steps, and at the pace of its cheapest and dearest tenth. The pace
-// is of everything that steps bring with them: saves and evaluations too, restarts not.
+// is of everything that steps bring with them: saves and evaluations too; not of what belongs to a restart, the load of
+// its checkpoint and the last save of the attempt before.
 void add_forecast(Report& r) {
   if (r.over() || r.history.steps.size() < 10 || r.facts.total_tokens <= r.tokens) return;
   struct Piece {
@@ -196,10 +197,11 @@ void add_forecast(Report& r) {
   double carried = 0;
   int64_t tokens_before = r.history.begin_tokens;
   for (const BookedLine& booked : r.history.ledger) {
-    if (booked.lost) continue;
+    const std::string& kind = booked.line.kind;
+    if (booked.lost || (kind != "step" && kind != "evaluation" && kind != "checkpoint")) continue;
     const CostSeconds& s = booked.line.device_seconds;
     carried += s.sum() - s[CostKind::startup] - s[CostKind::lost];
-    if (booked.line.kind != "step") continue;
+    if (kind != "step") continue;
     per_step.push_back({carried, static_cast<double>(booked.line.tokens - tokens_before)});
     tokens_before = booked.line.tokens;
     carried = 0;

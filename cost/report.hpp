@@ -44,7 +44,7 @@ struct ReportFacts {
 struct AttemptCost {
   ReportFacts::Attempt start;
   int64_t first_step = 0, last_step = 0;  // 0, 0: it did none
-  int64_t lost_steps = 0;                 // that a later attempt did again
+  int64_t lost_steps = 0;                 // that a restart threw away
   double device_hours = 0;
   double price = 0;  // of a device-hour, in the currency of the present one; 0 without one
 };

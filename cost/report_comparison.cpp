@@ -12,19 +12,19 @@ namespace tael {
 
 namespace {
 
-// At x, of a line through points with ascending xs.
+// At x, of a line through points with ascending xs; where several have the same, that of the last.
 std::optional<double> between(const std::vector<double>& xs, const std::vector<double>& ys, double x) {
   if (xs.empty() || x < xs.front() || x > xs.back()) return std::nullopt;
-  const size_t right = static_cast<size_t>(std::lower_bound(xs.begin(), xs.end(), x) - xs.begin());
-  if (xs[right] == x) return ys[right];
+  const size_t right = static_cast<size_t>(std::upper_bound(xs.begin(), xs.end(), x) - xs.begin());
+  if (xs[right - 1] == x) return ys[right - 1];
   const double part = (x - xs[right - 1]) / (xs[right] - xs[right - 1]);
   return ys[right - 1] + part * (ys[right] - ys[right - 1]);
 }
 
-// Costs ascend; where two points cost the same, the later one counts.
+// Costs ascend. Points of a time that had no price cost the same: the loss falls there for nothing.
 void add_point(LossCurve& curve, double cost, int64_t tokens, double loss) {
   if (!std::isfinite(loss)) return;
-  while (!curve.cost.empty() && curve.cost.back() >= cost) {
+  while (!curve.cost.empty() && curve.cost.back() > cost) {
     curve.cost.pop_back();
     curve.tokens.pop_back();
     curve.loss.pop_back();

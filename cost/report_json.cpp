@@ -109,7 +109,7 @@ void write(JsonWriter& json, const Report& r) {
   json.field("checkpoints", static_cast<int64_t>(r.history.saves.size()));
   json.field("checkpoint_stall_seconds", r.saves_stall_seconds);
   maybe(json, "max_violation", r.worst_violation);
-  json.field("repeated_steps", r.history.repeated_steps);
+  json.field("lost_steps", r.history.lost_steps);
   write_attempts(json, r);
   json.key("evaluations").begin_array();
   for (const EvalPoint& e : r.history.evals) {

@@ -1,5 +1,7 @@
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "cost/report_formats.hpp"
 #include "cost/report_tables.hpp"
 #include "cost/svg_chart.hpp"
@@ -42,13 +44,20 @@ std::string beginning(const std::string& title) {
       kReportMark, escaped(title), kStyle);
 }
 
-// Escaped, and cut where it would be longer: the page stays small whatever a configuration lists. `whole` says where
-// all of it is.
-constexpr size_t kMostOfACell = 1'000, kMostOfTheConfiguration = 400'000;
+// The page stays below 1 MB whatever a configuration lists and events say: cells are cut, and the configuration has
+// what they and the charts leave.
+constexpr size_t kMostOfACell = 500, kMostOfThePage = 950'000;
+
+// Escaped, and cut where it would be longer than `most`. `whole` says where all of it is.
 std::string shortened(std::string_view text, size_t most, std::string_view whole) {
-  const std::string_view shown = beginning_of(text, most);
+  std::string_view shown = beginning_of(text, most);
+  std::string html = escaped(shown);
+  while (html.size() > most) {
+    shown = beginning_of(shown, shown.size() * most / html.size());
+    html = escaped(shown);
+  }
   const size_t left = text.size() - shown.size();
-  return escaped(shown) + (left > 0 ? fmt::format("… ({} more bytes: {})", left, whole) : "");
+  return html + (left > 0 ? fmt::format("… ({} more bytes: {})", left, whole) : "");
 }
 
 std::string cells(const std::vector<std::string>& texts, std::string_view tag) {
@@ -103,9 +112,12 @@ std::string report_page(const Report& r) {
   html += figures(headline(r));
   html += charts(report_charts(r));
   for (const ReportTable& t : report_tables(r)) html += table(t);
-  html += fmt::format("<details><summary>The configuration, resolved</summary><pre>{}</pre></details>\n",
-                      shortened(r.facts.config, kMostOfTheConfiguration, "config.yaml of the run"));
-  return html + definition_list() + "</body></html>\n";
+  const std::string end = definition_list() + "</body></html>\n";
+  const size_t used = html.size() + end.size();
+  html +=
+      fmt::format("<details><summary>The configuration, resolved</summary><pre>{}</pre></details>\n",
+                  shortened(r.facts.config, kMostOfThePage - std::min(kMostOfThePage, used), "config.yaml of the run"));
+  return html + end;
 }
 
 std::string comparison_page(const Comparison& c, const std::vector<Report>& reports) {

@@ -73,7 +73,7 @@ ReportTable hours_table(const Report& r) {
 ReportTable attempts_table(const Report& r) {
   ReportTable t{
       .title = "Attempts",
-      .columns = {"attempt", "began", "ended", "ranks", "host", "steps", "done again", "device-hours", "why it ended"},
+      .columns = {"attempt", "began", "ended", "ranks", "host", "steps", "thrown away", "device-hours", "why it ended"},
       .rows = {},
       .note = {},
       .words = true};

@@ -94,7 +94,7 @@ class MetricsReader {
   void restart_after(int64_t step) {
     const size_t before = h_.steps.size();
     drop_beyond(h_.steps, step);
-    h_.repeated_steps += static_cast<int64_t>(before - h_.steps.size());
+    h_.lost_steps += static_cast<int64_t>(before - h_.steps.size());
     drop_beyond(h_.evals, step);
   }
 

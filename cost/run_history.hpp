@@ -63,7 +63,7 @@ struct RunHistory {
   std::vector<EventPoint> events;
   std::vector<BookedLine> ledger;
   std::map<int64_t, AttemptConditions> conditions;  // of every attempt that said them
-  int64_t repeated_steps = 0;                       // done, and thrown away by restarts
+  int64_t lost_steps = 0;                           // done, and thrown away by restarts
   // Where the run began: not at 0 where it is a branch of another.
   int64_t begin_step = 0, begin_tokens = 0;
 

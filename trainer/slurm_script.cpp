@@ -39,6 +39,7 @@ constexpr std::array kOwned = std::to_array<Owned>({
     {"signal", "it follows from the time of a step and of a save"},
     {"tasks-per-node", "give cluster.devices_per_node"},
     {"time", "give time_limit"},
+    {"time-min", "the job needs the time_limit that it was checked for"},
     {"wait", "tael submit does not wait for the job"},
     {"wrap", "the script is the job"},
 });
@@ -65,7 +66,7 @@ SlurmOption read_option(std::string_view word) {
     fail(Exit::bad_config, "{}: expected {}=VALUE, or {}=true for an option alone", path, path, path);
   for (const Owned& owned : kOwned) {  // sbatch takes the beginning of a name for the name
     if (owned.key.starts_with(key))
-      fail(Exit::bad_config, "{}: --{} is set by tael submit: {}", path, owned.key, owned.instead);
+      fail(Exit::bad_config, "{}: --{} is left to tael submit: {}", path, owned.key, owned.instead);
   }
   const std::string value(word.substr(equals + 1));
   if (value.empty()) fail(Exit::bad_config, "{}: expected a value, or true for an option alone", path);

@@ -58,14 +58,16 @@ bool Training::stop_asked() const {
 }
 
 Training::Ending Training::loop() {
+  // Who has no lines to write waits here for rank 0, and not in what comes next, which would be booked as that.
+  const auto wait_for_lines = [this] { run_.comm.barrier(); };
   Border now = border(progress_.step >= run_.steps);
   book("start", now, {.beginning = (now.at - looked_at_) * run_.comm.size()});
   if (evaluation_owed_ && progress_.step < run_.steps) evaluate_between_steps(now);
+  wait_for_lines();
   const Charged between_steps(run_.clock, CostKind::idle);
   while (progress_.step < run_.steps) {
     if (now.stop) return Ending::stop_asked;
     if (now.over_budget) return Ending::budget_used;
-    run_.comm.barrier();  // as below, for those of a start, a save or an evaluation
     const double size = step_tokens(tokens()), begin = run_.clock.now(), predicted = budget_.expected_step(size);
     StepReport report;
     {
@@ -88,12 +90,14 @@ Training::Ending Training::loop() {
       warn_of_the_budget();
       budget_.lines_took((run_.clock.now() - now.at) * run_.comm.size());
     }
-    run_.comm.barrier();  // who has no lines to write waits for rank 0 here, and not for what comes next
+    wait_for_lines();
     if (save_if_due()) now = booked_border("checkpoint");
     wait_for_room(now);
-    if (!evaluation_due(report.step) || report.step >= run_.steps) continue;
-    evaluate_between_steps(now);
-    wait_for_room(now);
+    if (evaluation_due(report.step) && report.step < run_.steps) {
+      evaluate_between_steps(now);
+      wait_for_room(now);
+    }
+    wait_for_lines();
   }
   return Ending::steps_done;
 }

@@ -62,6 +62,24 @@ TEST(Comparison, AtAPriceOfNothingCountsHours) {
   EXPECT_EQ(compare({free, paid}).currency, "");
 }
 
+// Its first attempt had a price of 0: what it reached then it reached for nothing.
+TEST(Comparison, WhatWasReachedForNothingCostsNothing) {
+  Report a = run_of("a", 2, {{1, 100, 5.0}, {2, 200, 4.0}, {4, 400, 2.0}}),
+         b = run_of("b", 2, {{1, 100, 6.0}, {2, 200, 4.5}});
+  AttemptCost free, paid;
+  free.device_hours = 2;
+  free.price = 0;
+  paid.device_hours = 2;
+  paid.price = 2;
+  a.attempts = {free, paid};
+  const Comparison c = compare({a, b});
+  EXPECT_EQ(c.same_loss, 4.5);
+  EXPECT_EQ(c.rows[0].cost_of_loss, 0);
+  EXPECT_EQ(c.rows[1].cost_of_loss, 4);
+  EXPECT_EQ(c.rows[0].curve.loss_at(0), 4.0);  // the best that was free
+  EXPECT_EQ(c.rows[0].curve.loss_at(2), 3.0);
+}
+
 TEST(Comparison, SaysWhereACurveDoesNotReach) {
   const Comparison c = compare({run_of("a", 0, {{5, 100, 4.0}}), run_of("b", 0, {{1, 10, 6.0}, {2, 100, 5.0}})});
   EXPECT_EQ(c.same_cost, 2);

@@ -139,7 +139,7 @@ TEST(Report, KeepsTheHistoryThatStands) {
   for (size_t i = 0; i < 5; ++i) EXPECT_EQ(r.history.steps[i].step, static_cast<int64_t>(i + 1));
   EXPECT_EQ(r.history.steps[2].attempt, 2);
   EXPECT_TRUE(std::isnan(r.history.steps[3].loss));
-  EXPECT_EQ(r.history.repeated_steps, 1);
+  EXPECT_EQ(r.history.lost_steps, 1);
   ASSERT_EQ(r.history.evals.size(), 2u);  // that of the lost step 3 is gone
   EXPECT_NEAR(r.history.evals[1].device_hours * 3600, 148, 1e-9);
   EXPECT_EQ(r.valid_loss, 3.25);
@@ -163,32 +163,38 @@ TEST(Report, ARunThatBeganAgainWithoutAStepHasForgottenWhatWasLost) {
                                  line(2, 1, "event", R"("message":"resumed from x")"));
   const RunHistory h = read_run_history(run.path());
   ASSERT_EQ(h.steps.size(), 1u);
-  EXPECT_EQ(h.repeated_steps, 2);
+  EXPECT_EQ(h.lost_steps, 2);
 }
 
 TEST(Report, ForecastsAtThePaceOfTheLastHalf) {
   ScratchDirectory run;
   std::string ledger = ledger_line(1, 0, "start", 5, R"("startup":10)"), metrics;
   double wall = 5;
+  int attempt = 1;
   for (int step = 1; step <= 20; ++step) {
+    if (step == 15) {  // a restart in between is no part of the pace
+      ledger += ledger_line(attempt, step - 1, "end", wall + 3.5, R"("checkpoint":7)");
+      ledger += ledger_line(++attempt, step - 1, "start", 45, R"("checkpoint":90)");
+      wall = 45;
+    }
     const int seconds = step <= 10 ? 1 : step % 2 == 0 ? 4 : 2;  // the last half: 3 on average
     wall += seconds / 2.0;
-    ledger += ledger_line(1, step, "step", wall, fmt::format(R"("compute":{})", seconds));
-    metrics += step_line(1, step, "3.0", 0);
+    ledger += ledger_line(attempt, step, "step", wall, fmt::format(R"("compute":{})", seconds));
+    metrics += step_line(attempt, step, "3.0", 0);
   }
   run.write("ledger.jsonl", ledger);
   run.write("metrics.jsonl", metrics);
   ReportFacts f = facts(run.path());
   f.total_tokens = 120'000;  // a hundred steps more
-  f.budget_device_hours = 400 / 3600.0;
+  f.budget_device_hours = 500 / 3600.0;
   Report r = make_report(read_run_history(run.path()), f);
   ASSERT_TRUE(r.forecast);
-  EXPECT_NEAR(r.forecast->device_hours * 3600, 50 + 100 * 3, 1e-6);
-  EXPECT_NEAR(r.forecast->low * 3600, 50 + 100 * 2, 1e-6);
-  EXPECT_NEAR(r.forecast->high * 3600, 50 + 100 * 4, 1e-6);
+  EXPECT_NEAR(r.forecast->device_hours * 3600, 147 + 100 * 3, 1e-6);
+  EXPECT_NEAR(r.forecast->low * 3600, 147 + 100 * 2, 1e-6);
+  EXPECT_NEAR(r.forecast->high * 3600, 147 + 100 * 4, 1e-6);
   EXPECT_NEAR(r.forecast->seconds, 150, 1e-6);
   EXPECT_EQ(r.forecast->fits_budget, true);
-  f.budget_device_hours = 349 / 3600.0;
+  f.budget_device_hours = 446 / 3600.0;
   EXPECT_EQ(make_report(read_run_history(run.path()), f).forecast->fits_budget, false);
   run.write("status.json", R"({"t":"","state":"done","step":20,"steps":20,"tokens":0,"device_hours":0.0,"eta":null})");
   EXPECT_FALSE(make_report(read_run_history(run.path()), f).forecast);
@@ -266,6 +272,7 @@ TEST(Report, APageStaysUnderAMegabyteForTheLargestRun) {
     }
     h.expert_loads.push_back(std::move(load));
   }
+  r.attempts[0].start.reason = std::string(2000, '"');
   for (int i = 0; i < 300; ++i) r.attempts.push_back(r.attempts[0]);
   std::string paths;  // 20,000 of them, in characters of two bytes
   for (int i = 0; i < 20'000; ++i) paths += fmt::format("/data/größe/{:05}.h5, ", i);
@@ -277,6 +284,20 @@ TEST(Report, APageStaysUnderAMegabyteForTheLargestRun) {
   EXPECT_NE(page.find("more bytes: tael report --json)</td>"), std::string::npos);
   EXPECT_LT(page.size(), 1'000'000u);
   EXPECT_GT(page.size(), 100'000u);
+}
+
+TEST(Report, NoAxisOfMoneyWhereNothingWasPaid) {
+  ScratchDirectory run;
+  write_run(run);
+  ReportFacts f = facts(run.path());
+  const std::string with = "The axis above is what was paid until then", without = "Its steps had a price of 0.";
+  for (const double price : {3600.0, 0.0}) {
+    f.price_per_device_hour = Money{"usd", price};
+    const std::string page = report_page(make_report(read_run_history(run.path()), f));
+    EXPECT_EQ(page.find(with) == page.npos, price == 0);
+    EXPECT_EQ(page.find(without) == page.npos, price > 0);
+    EXPECT_EQ(page.find(">usd</text>") == page.npos, price == 0);
+  }
 }
 
 TEST(Report, EachAttemptIsPaidAtItsOwnPrice) {

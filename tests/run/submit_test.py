@@ -169,7 +169,7 @@ class Refusals(SubmitTest):
                 (78, r"does not fit: 2 ranks on a host need \d+ MiB, 64 MiB are there", "slurm.mem=64M", *TWO_BY_TWO),
                 (78, r"does not fit", "training.micro_batch_size=16384", "training.global_batch_size=65536",
                  "training.seq_length=4096", "parallelism.reduction=fast"),
-                (78, r"slurm\.time: --time is set by tael submit: give time_limit", "slurm.time=5"),
+                (78, r"slurm\.time: --time is left to tael submit: give time_limit", "slurm.time=5"),
                 (78, r"slurm\.comment: a value with quotes", 'slurm.comment=a" --x="'),
                 (78, r"slurm\.comment: a value with quotes", "slurm.comment=a\nrm -rf x"),
                 (78, r"slurm\.Bad", "slurm.Bad=1"),

@@ -67,12 +67,13 @@ TEST(SlurmRequest, RefusesValuesThatCouldLeaveTheirLine) {
 }
 
 TEST(SlurmRequest, LeavesToTheScriptWhatItDependsOn) {
-  EXPECT_EQ(refusal("slurm.time=10"), "slurm.time: --time is set by tael submit: give time_limit");
-  EXPECT_EQ(refusal("slurm.nodes=3"), "slurm.nodes: --nodes is set by tael submit: give cluster.nodes");
-  for (const char* key : {"output", "signal", "ntasks", "tasks-per-node", "open-mode", "array", "no-requeue", "wrap"})
-    EXPECT_TRUE(has(refusal(std::string("slurm.") + key + "=x"), "is set by tael submit")) << key;
+  EXPECT_EQ(refusal("slurm.time=10"), "slurm.time: --time is left to tael submit: give time_limit");
+  EXPECT_EQ(refusal("slurm.nodes=3"), "slurm.nodes: --nodes is left to tael submit: give cluster.nodes");
+  for (const char* key :
+       {"output", "signal", "ntasks", "tasks-per-node", "open-mode", "array", "no-requeue", "time-min", "wrap"})
+    EXPECT_TRUE(has(refusal(std::string("slurm.") + key + "=x"), "is left to tael submit")) << key;
   // sbatch takes a beginning for the whole name.
-  EXPECT_TRUE(has(refusal("slurm.tim=10"), "--time is set by tael submit"));
+  EXPECT_TRUE(has(refusal("slurm.tim=10"), "--time is left to tael submit"));
 }
 
 TEST(SlurmRequest, KnowsTheMemoryItAsksFor) {
