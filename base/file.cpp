@@ -251,9 +251,18 @@ bool is_directory(const std::string& path) {
 }
 
 void make_directories(const std::string& path) {
+  std::vector<std::string> parents;  // of those that are missing
+  for (std::string place = path; !path_exists(place);) {
+    parents.push_back(parent_directory(place));
+    if (parents.back() == place) break;
+    place = parents.back();
+  }
   std::error_code error;
   std::filesystem::create_directories(path, error);
   check_filesystem(path, "create the directory", error);
+  // A directory may let others write into it and not read it; then it cannot be opened to be synced.
+  for (const std::string& parent : parents)
+    if (::access(parent.c_str(), R_OK) == 0) sync_directory(parent);
 }
 
 void create_directory(const std::string& path) {

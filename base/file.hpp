@@ -100,7 +100,7 @@ std::string free_name_beside(const std::string& path);
 
 bool path_exists(const std::string& path);  // false also for a dangling link
 bool is_directory(const std::string& path);
-void make_directories(const std::string& path);         // with parents; fine if it is there
+void make_directories(const std::string& path);         // with parents, synced; fine if it is there
 void create_directory(const std::string& path);         // one; Error(io) if the name is taken
 void remove_tree(const std::string& path);              // a file or a directory with all in it; fine if it is not there
 std::string parent_directory(const std::string& path);  // "." for a bare name; "/a/b/" and "/a/b" both give "/a"

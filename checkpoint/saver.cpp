@@ -216,9 +216,14 @@ std::optional<SaveResult> CheckpointSaver::start(const RunState& state,
   return begin(state, std::move(texts), true);
 }
 
-std::optional<SaveResult> CheckpointSaver::poll() {
+std::optional<SaveResult> CheckpointSaver::poll(bool next_is_due) {
   if (!busy()) return std::nullopt;
-  return move_on(false);
+  std::optional<SaveResult> result = move_on(false);
+  if (result || !job_->publishing || !next_is_due) return result;
+  const double begin = now_();
+  result = move_on(true);
+  result->stall_seconds += now_() - begin;
+  return result;
 }
 
 std::optional<SaveResult> CheckpointSaver::finish() {

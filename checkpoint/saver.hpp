@@ -35,7 +35,7 @@ size_t checkpoint_list_bytes(size_t own, size_t all);
 struct SaveResult {
   int64_t step = 0, tokens = 0;
   uint64_t bytes = 0;          // on rank 0 of all shards, elsewhere of the rank's own
-  double stall_seconds = 0;    // that the steps waited: the copy, or all of it when nothing was copied
+  double stall_seconds = 0;    // that the steps waited: the copy, for publishing; all of it when nothing was copied
   double seconds = 0;          // from the copy to the rename
   double busy_seconds = 0;     // of it, that the slowest rank wrote and rank 0 published: what nothing else hides
   std::string warning;         // on rank 0: saved, but this could not be done beside it
@@ -62,8 +62,9 @@ class CheckpointSaver {
   // Copies the state and begins to write it. `texts` are files that travel along, as {name, content}. REQUIRES !busy().
   // A failure before anything is written (no space) is the result; otherwise nothing, and poll will tell.
   std::optional<SaveResult> start(const RunState& state, std::vector<std::pair<std::string, std::string>> texts);
-  // Between two steps: moves the save on, and returns its result when it is over.
-  std::optional<SaveResult> poll();
+  // Between two steps: moves the save on, and returns its result when it is over. Where the next one is due, one that
+  // is written and only has to be published is waited for: that is little, and the next one is not passed over for it.
+  std::optional<SaveResult> poll(bool next_is_due = false);
   // Waits until the save that goes on is over; nothing when none does.
   std::optional<SaveResult> finish();
   // Writes from live memory and returns when it is published.

@@ -302,7 +302,7 @@ std::vector<ReportChart> report_charts(const Report& r) {
               : "Ticks below are events.") +
           shaded);
   add(loss_lines(r, true), has_money_axis(r) ? "The axis above is what was paid until then, each attempt at its price."
-                           : r.money         ? "Its steps had a price of 0."
+                           : r.money         ? "Nothing was paid between its first step and its last."
                                              : "The last start has no price of a device-hour.");
   add(hours_shares(r), "From the ledger; what a restart threw away is lost.");
   add(burn_down(r),

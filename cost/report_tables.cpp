@@ -322,7 +322,8 @@ std::vector<ReportTable> comparison_tables(const Comparison& c, const std::vecto
     equal.columns.push_back("over the cheapest");
     equal.note =
         "The cost is the largest that all runs reach, the loss the smallest that all runs reach; between two points of "
-        "a run's curve a straight line is taken. A dash: the run's curve begins beyond it.";
+        "a run's curve a straight line is taken. A dash: the run's curve begins beyond it, or the cheapest cost "
+        "nothing.";
   }
   std::optional<double> cheapest;
   for (const Comparison::Row& row : c.rows)

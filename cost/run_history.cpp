@@ -188,17 +188,21 @@ void read_environment(const std::string& path, RunHistory& h) {
 
 std::vector<double> smoothed(const std::vector<double>& values) {
   const size_t window = std::max<size_t>(1, values.size() / 50);
-  std::vector<double> means(values.size());
-  double sum = 0;
+  const auto value = [&](size_t i) { return std::isfinite(values[i]) ? values[i] : 0; };
+  // In blocks of a window, of each value to the end of its block: a window is the end of one block and the beginning of
+  // the next, so nothing is subtracted, and a value beyond all measure is forgotten once it is outside.
+  std::vector<double> to_end(values.size()), means(values.size());
+  for (size_t i = values.size(); i-- > 0;)
+    to_end[i] = value(i) + (i + 1 < values.size() && (i + 1) % window != 0 ? to_end[i + 1] : 0);
+  double from_begin = 0;
   size_t count = 0;
   for (size_t i = 0; i < values.size(); ++i) {
-    if (std::isfinite(values[i])) {
-      sum += values[i];
-      ++count;
-    }
-    if (i >= window && std::isfinite(values[i - window])) {
-      sum -= values[i - window];
-      --count;
+    from_begin = (i % window == 0 ? 0 : from_begin) + value(i);
+    if (std::isfinite(values[i])) ++count;
+    double sum = from_begin;
+    if (i >= window) {
+      if (std::isfinite(values[i - window])) --count;
+      if (const size_t first = i + 1 - window; first % window != 0) sum += to_end[first];
     }
     means[i] = count > 0 ? sum / static_cast<double>(count) : std::numeric_limits<double>::quiet_NaN();
   }

@@ -13,6 +13,7 @@ namespace {
 
 // In the units of the view box; the page scales it.
 constexpr double kWidth = 560, kHeight = 320, kLeft = 74, kRight = 24, kTop = 14, kBottom = 46, kLegend = 20;
+constexpr double kCharacter = 7.6;  // width of one, in a label
 constexpr size_t kMostPoints = 500, kMostOfAllLines = 8000;
 // Cividis, which the colour-blind see as others do (Nunez, Anderton and Renslow 2018).
 constexpr std::array<std::string_view, 9> kHeat = {"#00224e", "#123570", "#3b496c", "#575d6d", "#707173",
@@ -159,15 +160,16 @@ class Drawing {
         escaped(label));
   }
   void top_axis(const Axis& below, const std::function<double(double)>& value, const std::string& label) {
-    constexpr double kApart = 40;  // labels do not run into each other
     const Axis axis = linear_axis(value(below.low), value(below.high), 5, false);
-    double last = -kApart;
+    constexpr double kApart = 8;
+    double end = 0;  // of the label before, which the next one does not run into
     for (const double tick : axis.ticks) {
       double low = below.low, high = below.high;
       for (int i = 0; i < 60; ++i) (value((low + high) / 2) < tick ? low : high) = (low + high) / 2;
       const double at = x(below, high);
-      if (at - last < kApart) continue;
-      last = at;
+      const double half = kCharacter / 2 * static_cast<double>(axis.text(tick).size());
+      if (end > 0 && at - half < end + kApart) continue;
+      end = at + half;
       add("<path class=\"grid\" d=\"M{0:.1f} {1:.1f}v-5\"/>", at, top_);
       text(at, top_ - 8, "middle", axis.text(tick));
     }
@@ -181,7 +183,7 @@ class Drawing {
   };
   // Cut where a row has no room for it. Names are often paths, which differ at their end, or at their beginning.
   static Name name(std::string_view text, std::string_view color, bool dashed) {
-    constexpr size_t kMost = static_cast<size_t>((kWidth - kLeft - 36) / 7.6) - 1, kBeginning = kMost / 3;
+    constexpr size_t kMost = static_cast<size_t>((kWidth - kLeft - 36) / kCharacter) - 1, kBeginning = kMost / 3;
     if (text.size() <= kMost) return {std::string(text), color, dashed};
     const auto inside = [&](size_t at) { return (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80; };
     size_t begin = kBeginning, end = text.size() - (kMost - kBeginning);
@@ -192,7 +194,7 @@ class Drawing {
   void legend(const std::vector<Name>& names) {
     double at = kLeft, line = 14;
     for (const Name& name : names) {
-      const double width = 36 + 7.6 * static_cast<double>(name.text.size());
+      const double width = 36 + kCharacter * static_cast<double>(name.text.size());
       if (at > kLeft && at + width > kWidth) {
         at = kLeft;
         line += kLegend;
@@ -206,7 +208,7 @@ class Drawing {
   static double legend_height(const std::vector<Name>& names) {
     double at = kLeft, height = names.empty() ? 0 : kLegend;
     for (const Name& name : names) {
-      const double width = 36 + 7.6 * static_cast<double>(name.text.size());
+      const double width = 36 + kCharacter * static_cast<double>(name.text.size());
       if (at > kLeft && at + width > kWidth) {
         at = kLeft;
         height += kLegend;

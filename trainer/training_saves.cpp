@@ -19,7 +19,7 @@ bool Training::save_due() const {
 
 bool Training::save_if_due() {
   const Charged charged(run_.clock, CostKind::checkpoint);
-  const std::optional<SaveResult> over = saver_->poll();
+  const std::optional<SaveResult> over = saver_->poll(save_due());
   if (over) tell(*over);
   if (!save_due()) return over.has_value();
   if (saver_->busy()) {

@@ -103,6 +103,38 @@ class SaverTest : public ::testing::Test {
 TEST_F(SaverTest, OneRank) { save_in_the_background(1); }
 TEST_F(SaverTest, ThreeRanks) { save_in_the_background(3); }
 
+// Publishing goes on when the next save is due: that is waited for, and otherwise not.
+TEST_F(SaverTest, OneThatIsOnlyToBePublishedIsNotInTheWayOfTheNext) {
+  const CheckpointStore store(directory_.at("c"));
+  on_ranks(2, 1, [&](const Rank& r) {
+    std::atomic<bool> published = false;
+    std::atomic<int> asked = 0;  // on rank 0
+    const auto slow = [&] {
+      ++asked;
+      while (!published) std::this_thread::yield();
+    };
+    CheckpointSaver saver(store, r.comm, r.stream, {.boxes = r.boxes, .snapshot = r.copies, .may_publish = slow});
+    EXPECT_FALSE(saver.start(state_at(1), {}));
+    for (int64_t begun = 0; begun == 0;) {  // written, and being published
+      EXPECT_FALSE(saver.poll());
+      begun = asked;
+      r.comm.all_reduce({&begun, 1}, ReduceOp::sum);
+    }
+    EXPECT_FALSE(saver.poll());  // a step without a save
+    std::thread later([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      published = true;
+    });
+    const std::optional<SaveResult> over = saver.poll(true);
+    later.join();
+    ASSERT_TRUE(over);
+    EXPECT_FALSE(over->error);
+    EXPECT_FALSE(saver.start(state_at(2), {}));
+    EXPECT_TRUE(saver.finish());
+  });
+  EXPECT_EQ(store.steps(), (std::vector<int64_t>{1, 2}));
+}
+
 TEST_F(SaverTest, AFailureLeavesWhatWasThereAndTrainingGoesOn) {
   const CheckpointStore store(directory_.at("c"));
   on_ranks(2, 1, [&](const Rank& r) {

@@ -286,11 +286,31 @@ TEST(Report, APageStaysUnderAMegabyteForTheLargestRun) {
   EXPECT_GT(page.size(), 100'000u);
 }
 
+// A spike is forgotten with the window that it is in.
+TEST(Report, SmoothsOverAFiftiethOfTheSteps) {
+  std::vector<double> values;
+  for (int i = 0; i < 1000; ++i) values.push_back(i == 100 ? 1e20 : i == 300 ? NAN : 2 + std::sin(i));
+  const std::vector<double> means = smoothed(values);
+  for (int i = 0; i < 1000; ++i) {
+    double sum = 0;
+    int count = 0;
+    for (int j = std::max(0, i - 19); j <= i; ++j) {
+      if (!std::isfinite(values[j])) continue;
+      sum += values[j];
+      ++count;
+    }
+    EXPECT_NEAR(means[i], sum / count, 1e-12 * sum / count) << i;
+  }
+  EXPECT_TRUE(std::isnan(smoothed({NAN, 1})[0]));
+  EXPECT_TRUE(smoothed({}).empty());
+}
+
 TEST(Report, NoAxisOfMoneyWhereNothingWasPaid) {
   ScratchDirectory run;
   write_run(run);
   ReportFacts f = facts(run.path());
-  const std::string with = "The axis above is what was paid until then", without = "Its steps had a price of 0.";
+  const std::string with = "The axis above is what was paid until then",
+                    without = "Nothing was paid between its first step and its last.";
   for (const double price : {3600.0, 0.0}) {
     f.price_per_device_hour = Money{"usd", price};
     const std::string page = report_page(make_report(read_run_history(run.path()), f));

@@ -133,6 +133,26 @@ TEST(LineChart, OnePointAndFlatLinesHaveAnAxis) {
   }
 }
 
+// What was paid where the price changed: the ticks of the axis above lie at any distance, their labels do not meet.
+TEST(LineChart, LabelsAboveDoNotRunIntoEachOther) {
+  for (const double begin : {0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 0.99}) {
+    LineChart chart = chart_of({0, 1}, {1, 2});
+    chart.top_axis = [&](double x) { return 0.001 * std::max(0.0, (x - begin) / (1 - begin)); };
+    chart.top_axis_label = "usd";
+    const std::string text = svg(chart);
+    double end = -1e9;
+    const std::string tick = "v-5\"/><text x=\"";
+    for (size_t at = text.find(tick); at != text.npos; at = text.find(tick, at + 1)) {
+      const double middle = std::stod(text.substr(at + tick.size()));
+      const size_t from = text.find("middle\">", at) + 8;
+      const double half = 7.6 / 2 * static_cast<double>(text.find('<', from) - from);
+      EXPECT_GT(middle - half, end) << "paid for from " << begin << " on";
+      end = middle + half;
+    }
+    EXPECT_GT(end, 0) << "no label above";
+  }
+}
+
 TEST(LineChart, EscapesWords) {
   LineChart chart = chart_of({0, 1}, {0, 1});
   chart.title = "<a & \"b\">";
