@@ -47,18 +47,21 @@ ChartLine line_of(const Report& r, std::string name, std::string_view color, con
 
 double tokens_of(const StepPoint& step) { return static_cast<double>(step.tokens); }
 
-// Every second attempt of the history that stands is shaded; none where there are so many that nobody could tell them
-// apart.
+// Of the attempts that made the steps that stand every second one is shaded; none where there are so many that nobody
+// could tell them apart.
 std::vector<ChartBand> attempt_bands(const Report& r) {
   constexpr size_t kMost = 100;
   std::vector<ChartBand> bands;
   double before = 0;
-  bool open = false;
+  bool shaded = true;  // until the first attempt
+  int64_t attempt = 0;
   for (const StepPoint& step : r.history.steps) {
-    const bool shaded = step.attempt % 2 == 0;
-    if (shaded && !open) bands.push_back({before, 0});
+    if (step.attempt != attempt) {
+      attempt = step.attempt;
+      shaded = !shaded;
+      if (shaded) bands.push_back({before, 0});
+    }
     if (shaded) bands.back().to = tokens_of(step);
-    open = shaded;
     before = tokens_of(step);
   }
   if (bands.size() > kMost) bands.clear();
@@ -296,7 +299,7 @@ std::vector<ReportChart> report_charts(const Report& r) {
     charts.push_back({chart.title, svg(chart), std::move(caption)});
   };
   const bool smooth = r.history.steps.size() >= 100;
-  const std::string shaded = r.attempts.size() > 1 ? " Every second attempt is shaded." : "";
+  const std::string shaded = attempt_bands(r).empty() ? "" : " Every second attempt that made steps is shaded.";
   add(loss_lines(r, false),
       (smooth ? "Faint: every step; bold: mean of a fiftieth of the steps. Ticks below are events."
               : "Ticks below are events.") +

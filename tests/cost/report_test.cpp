@@ -286,6 +286,32 @@ TEST(Report, APageStaysUnderAMegabyteForTheLargestRun) {
   EXPECT_GT(page.size(), 100'000u);
 }
 
+// Those without a step count for nothing: next to a plain one stands a shaded one.
+TEST(Report, EverySecondAttemptThatMadeStepsIsShaded) {
+  ScratchDirectory run;
+  const auto shaded = [&](const std::vector<int>& attempts) {
+    std::string ledger, metrics;
+    int step = 0;
+    for (const int attempt : attempts) {
+      ++step;
+      ledger += ledger_line(attempt, step, "step", step, R"("compute":2)");
+      metrics += step_line(attempt, step, "3.0", step);
+    }
+    run.write("ledger.jsonl", ledger);
+    run.write("metrics.jsonl", metrics);
+    const std::string page = report_page(make_report(read_run_history(run.path()), facts(run.path())));
+    size_t bands = 0, charts = 0;
+    for (size_t at = 0; (at = page.find("class=\"band\"", at)) != page.npos; ++at) ++bands;
+    for (size_t at = 0; (at = page.find("Every second attempt", at)) != page.npos; ++at) ++charts;
+    EXPECT_EQ(charts > 0, bands > 0);
+    return charts > 0 ? static_cast<double>(bands) / static_cast<double>(charts) : 0;
+  };
+  EXPECT_EQ(shaded({1, 1}), 0);
+  EXPECT_EQ(shaded({2, 2}), 0);
+  EXPECT_EQ(shaded({1, 1, 3, 3}), 1);
+  EXPECT_EQ(shaded({1, 3, 3, 4, 7}), 2);
+}
+
 // A spike is forgotten with the window that it is in.
 TEST(Report, SmoothsOverAFiftiethOfTheSteps) {
   std::vector<double> values;
