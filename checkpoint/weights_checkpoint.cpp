@@ -13,7 +13,7 @@ namespace tael {
 
 namespace {
 
-constexpr uint64_t kBeside = uint64_t{4} << 20;  // manifest and HDF5's own structure
+constexpr uint64_t kStructure = uint64_t{4} << 20;  // manifest and HDF5's own structure
 
 std::vector<std::pair<std::string, std::string>> texts_of(const HfDirectory& directory) {
   std::vector<std::pair<std::string, std::string>> texts = {{"config.json", directory.config_text()}};
@@ -46,8 +46,8 @@ uint64_t check_checkpoint_target(const std::string& path, const std::vector<Box>
   uint64_t bytes = 0;
   for (const Box& box : boxes) bytes += box.bytes();
   const uint64_t available = free_bytes(path);
-  if (available < bytes + kBeside)
-    fail(Exit::io, "{}: needs {}, the disk has {} left", path, size_text(bytes + kBeside), size_text(available));
+  if (available < bytes + kStructure)
+    fail(Exit::io, "{}: needs {}, the disk has {} left", path, size_text(bytes + kStructure), size_text(available));
   return bytes;
 }
 

@@ -245,7 +245,7 @@ int run_checkpoint_diff(const std::string& a, const std::string& b, std::FILE* o
 
 namespace {
 
-Verb inspect_verb() {
+Verb checkpoint_inspect_verb() {
   const auto o = std::make_shared<InspectOptions>();
   return {.name = "inspect",
           .does = "what is in a checkpoint",
@@ -258,7 +258,7 @@ Verb inspect_verb() {
               "  tael checkpoint inspect runs/first/checkpoints/step-00000100 --tensors"};
 }
 
-Verb verify_verb() {
+Verb checkpoint_verify_verb() {
   const auto path = std::make_shared<std::string>();
   return {.name = "verify",
           .does = "check every byte of a checkpoint",
@@ -269,7 +269,7 @@ Verb verify_verb() {
               "  tael checkpoint verify runs/first/checkpoints/step-00000100"};
 }
 
-Verb diff_verb() {
+Verb checkpoint_diff_verb() {
   const auto a = std::make_shared<std::string>(), b = std::make_shared<std::string>();
   return {.name = "diff",
           .does = "compare two checkpoints; exits 0 where they are equal, 1 where not",
@@ -284,7 +284,7 @@ Verb diff_verb() {
               "  tael checkpoint diff runs/first/checkpoints/step-00000100 ~/models/moonlight"};
 }
 
-Verb import_hf_verb() {
+Verb checkpoint_import_hf_verb() {
   const auto o = std::make_shared<ImportHfOptions>();
   return {.name = "import-hf",
           .does = "make a checkpoint of a Hugging Face directory, tensor by tensor",
@@ -297,7 +297,7 @@ Verb import_hf_verb() {
               "  tael checkpoint import-hf ~/models/moonlight moonlight.ckpt --dry-run"};
 }
 
-Verb export_hf_verb() {
+Verb checkpoint_export_hf_verb() {
   const auto o = std::make_shared<ExportHfOptions>();
   const auto dtype = std::make_shared<std::string>();
   const auto work = [o, dtype](const VerbContext&) {
@@ -327,7 +327,8 @@ VerbGroup checkpoint_verbs() {
           .examples =
               "  tael checkpoint verify runs/first\n"
               "  tael checkpoint export-hf runs/first out/ --dtype bf16",
-          .verbs = {inspect_verb(), verify_verb(), diff_verb(), import_hf_verb(), export_hf_verb()}};
+          .verbs = {checkpoint_inspect_verb(), checkpoint_verify_verb(), checkpoint_diff_verb(),
+                    checkpoint_import_hf_verb(), checkpoint_export_hf_verb()}};
 }
 
 }  // namespace tael

@@ -237,7 +237,7 @@ void print_config(Console& console, const LoadedConfig& loaded) {
 
 namespace {
 
-Verb show_verb() {
+Verb config_show_verb() {
   const auto o = std::make_shared<ConfigShowOptions>();
   const auto work = [o](const VerbContext& context) {
     o->search = context.search;
@@ -258,7 +258,7 @@ Verb show_verb() {
               "  tael config show experiments/quickstart optimizer.lr=1e-3 --origin"};
 }
 
-Verb check_verb() {
+Verb config_check_verb() {
   const auto o = std::make_shared<ConfigCheckOptions>();
   const auto work = [o](const VerbContext& context) {
     o->search = context.search;
@@ -293,7 +293,7 @@ Verb check_verb() {
               "goes to standard output. Exit 0, or 78 or 65 with one line. Neither writes anything.\n"};
 }
 
-Verb diff_verb() {
+Verb config_diff_verb() {
   const auto o = std::make_shared<ConfigDiffOptions>();
   const auto work = [o](const VerbContext& context) {
     o->search = context.search;
@@ -321,7 +321,7 @@ VerbGroup config_verbs() {
           .examples =
               "  tael config show experiments/quickstart --origin\n"
               "  tael config diff runs/first experiments/quickstart",
-          .verbs = {show_verb(), check_verb(), diff_verb()}};
+          .verbs = {config_show_verb(), config_check_verb(), config_diff_verb()}};
 }
 
 }  // namespace tael

@@ -17,7 +17,7 @@ namespace {
 
 constexpr int64_t kShownTokens = 64;
 
-class Clock {
+class Stopwatch {
  public:
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
 
@@ -82,7 +82,7 @@ std::string beginning(const TokenShard& shard) {
 }  // namespace
 
 int run_data_prepare(const DataPrepareOptions& options, std::FILE* out, std::FILE* err) {
-  const Clock clock;
+  const Stopwatch clock;
   const DataPrepareResult result = prepare_data(options, progress_on(err));
   print_to(out, "{}\n", summary(result.train, options.dry_run));
   if (result.valid) {
@@ -145,7 +145,7 @@ int run_data_import(const DataImportCommandOptions& options, std::FILE* out, std
 
 namespace {
 
-Verb prepare_verb() {
+Verb data_prepare_verb() {
   const auto o = std::make_shared<DataPrepareOptions>();
   return {.name = "prepare",
           .does = "text, directories and JSONL (.gz, .zst) to token shards",
@@ -160,7 +160,7 @@ Verb prepare_verb() {
               "  tael data prepare --out web.h5 web-00.jsonl.zst web-01.jsonl.zst"};
 }
 
-Verb inspect_verb() {
+Verb data_inspect_verb() {
   const auto o = std::make_shared<DataInspectOptions>();
   return {
       .name = "inspect",
@@ -170,7 +170,7 @@ Verb inspect_verb() {
       .examples = "  tael data inspect train.h5\n  tael data inspect train.h5 --json"};
 }
 
-Verb import_verb() {
+Verb data_import_verb() {
   const auto o = std::make_shared<DataImportCommandOptions>();
   return {.name = "import",
           .does = "other programs' token files to token shards",
@@ -194,7 +194,7 @@ VerbGroup data_verbs() {
   return {.name = "data",
           .does = "make and look into token shards",
           .examples = "  tael data prepare --out train.h5 corpus/\n  tael data inspect train.h5",
-          .verbs = {prepare_verb(), inspect_verb(), import_verb()}};
+          .verbs = {data_prepare_verb(), data_inspect_verb(), data_import_verb()}};
 }
 
 }  // namespace tael
