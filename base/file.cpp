@@ -250,19 +250,31 @@ bool is_directory(const std::string& path) {
   return std::filesystem::is_directory(path, error);
 }
 
-void make_directories(const std::string& path) {
-  std::vector<std::string> parents;  // of those that are missing
-  for (std::string place = path; !path_exists(place);) {
-    parents.push_back(parent_directory(place));
-    if (parents.back() == place) break;
-    place = parents.back();
+namespace {
+
+// The path itself or the closest directory above it that is there.
+std::string nearest_existing(const std::string& path) {
+  std::string place = path;
+  while (!path_exists(place)) {
+    const std::string parent = parent_directory(place);
+    if (parent == place) break;
+    place = parent;
   }
+  return place;
+}
+
+}  // namespace
+
+void make_directories(const std::string& path) {
+  const std::string before = nearest_existing(path);
   std::error_code error;
   std::filesystem::create_directories(path, error);
   check_filesystem(path, "create the directory", error);
-  // A directory may let others write into it and not read it; then it cannot be opened to be synced.
-  for (const std::string& parent : parents)
-    if (::access(parent.c_str(), R_OK) == 0) sync_directory(parent);
+  for (std::string made = path; made != before;) {
+    made = parent_directory(made);
+    // A directory may let others write into it and not read it; then it cannot be opened to be synced.
+    if (::access(made.c_str(), R_OK) == 0) sync_directory(made);
+  }
 }
 
 void create_directory(const std::string& path) {
@@ -282,21 +294,6 @@ std::string parent_directory(const std::string& path) {
   if (slash == std::string_view::npos) return ".";
   return slash == 0 ? "/" : std::string(rest.substr(0, slash));
 }
-
-namespace {
-
-// The path itself or the closest directory above it that is there.
-std::string nearest_existing(const std::string& path) {
-  std::string place = path;
-  while (!path_exists(place)) {
-    const std::string parent = parent_directory(place);
-    if (parent == place) break;
-    place = parent;
-  }
-  return place;
-}
-
-}  // namespace
 
 void require_creatable(const std::string& path) {
   const std::string place = nearest_existing(parent_directory(path));

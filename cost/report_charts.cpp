@@ -96,13 +96,6 @@ void add_course(LineChart& chart, const Report& r, const std::string& name, cons
   chart.lines.push_back(std::move(course));
 }
 
-// Where nothing was paid between the first step and the last there is nothing to show.
-bool has_money_axis(const Report& r) {
-  const std::vector<StepPoint>& steps = r.history.steps;
-  return r.money && !steps.empty() &&
-         *r.paid_until(steps.back().device_hours) > *r.paid_until(steps.front().device_hours);
-}
-
 LineChart loss_lines(const Report& r, bool by_hours) {
   LineChart chart{.title = by_hours ? "Loss against device-hours" : "Loss against tokens",
                   .x_label = by_hours ? "device-hours" : "tokens",
@@ -115,7 +108,9 @@ LineChart loss_lines(const Report& r, bool by_hours) {
     valid.y.push_back(eval.loss);
   }
   if (!valid.x.empty()) chart.lines.push_back(std::move(valid));
-  if (by_hours && has_money_axis(r)) {
+  const std::vector<StepPoint>& steps = r.history.steps;
+  if (by_hours && r.money && !steps.empty() &&
+      *r.paid_until(steps.back().device_hours) > *r.paid_until(steps.front().device_hours)) {
     chart.top_axis = [&r](double hours) { return *r.paid_until(hours); };
     chart.top_axis_label = r.facts.price_per_device_hour->currency;
   }
@@ -299,14 +294,14 @@ std::vector<ReportChart> report_charts(const Report& r) {
     charts.push_back({chart.title, svg(chart), std::move(caption)});
   };
   const bool smooth = r.history.steps.size() >= 100;
-  const std::string shaded = attempt_bands(r).empty() ? "" : " Every second attempt that made steps is shaded.";
-  add(loss_lines(r, false),
-      (smooth ? "Faint: every step; bold: mean of a fiftieth of the steps. Ticks below are events."
-              : "Ticks below are events.") +
-          shaded);
-  add(loss_lines(r, true), has_money_axis(r) ? "The axis above is what was paid until then, each attempt at its price."
-                           : r.money         ? "Nothing was paid between its first step and its last."
-                                             : "The last start has no price of a device-hour.");
+  const LineChart by_tokens = loss_lines(r, false), by_hours = loss_lines(r, true);
+  const std::string shaded = by_tokens.bands.empty() ? "" : " Every second attempt that made steps is shaded.";
+  add(by_tokens, (smooth ? "Faint: every step; bold: mean of a fiftieth of the steps. Ticks below are events."
+                         : "Ticks below are events.") +
+                     shaded);
+  add(by_hours, by_hours.top_axis ? "The axis above is what was paid until then, each attempt at its price."
+                : r.money         ? "Nothing was paid between its first step and its last."
+                                  : "The last start has no price of a device-hour.");
   add(hours_shares(r), "From the ledger; what a restart threw away is lost.");
   add(burn_down(r),
       r.forecast

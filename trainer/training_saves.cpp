@@ -19,9 +19,10 @@ bool Training::save_due() const {
 
 bool Training::save_if_due() {
   const Charged charged(run_.clock, CostKind::checkpoint);
-  const std::optional<SaveResult> over = saver_->poll(save_due());
+  const bool due = save_due();
+  const std::optional<SaveResult> over = saver_->poll(due);
   if (over) tell(*over);
-  if (!save_due()) return over.has_value();
+  if (!due) return over.has_value();
   if (saver_->busy()) {
     if (console_ != nullptr)
       warn(fmt::format("no checkpoint of step {}: the one before it is still being written", grouped(progress_.step)));

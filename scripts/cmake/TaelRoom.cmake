@@ -40,10 +40,7 @@ endif()
 # Several sources of a room in one compilation: a third less of the compiler's time. Names in anonymous namespaces must
 # then differ within a room. Release builds stay apart: there a change compiles one file, and each must include what it
 # uses.
-set(unity OFF)
-if(TAEL_SANITIZE)
-  set(unity ON)
-endif()
+string(COMPARE NOTEQUAL "${TAEL_SANITIZE}" "" unity)
 option(TAEL_UNITY "compile the sources of a room in batches" ${unity})
 
 # The rooms that `room` may include, from the law.
